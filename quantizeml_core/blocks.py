@@ -1,0 +1,124 @@
+"""The vocabulary shared by float blueprints and integer programs: what the hardware runs, one record per block.
+
+A block is one hardware layer: a linear operation, or a data movement, with its post-operations fused. The same record holds float arrays
+in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one into the other. Layouts are channel-first and canonical:
+
+    conv2d, depthwise2d   weight (F, C/groups, kh, kw)     bias (F,)     pad_value (C,)
+    dense                 weight (F, Cin), Cin in C,H,W order when `flatten`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a block kind may carry.
+
+    Arguments:
+        weights: names of the float arrays a blueprint block of this kind may hold; the first one is mandatory when there is one.
+        post_ops: post-operations this kind can fuse, among `activation`, `max`, `gap`.
+        inputs: number of data inputs, None when it is free.
+    """
+
+    weights: tuple[str, ...]
+    post_ops: frozenset[str]
+    inputs: int | None = 1
+
+
+_CONV_POST = frozenset({"activation", "max", "gap"})
+
+KINDS: Mapping[str, Kind] = MappingProxyType({
+    "input": Kind((), frozenset()),
+    "conv2d": Kind(("weight", "bias", "pad_value"), _CONV_POST),
+    "depthwise2d": Kind(("weight", "bias", "pad_value"), _CONV_POST),
+    "dense": Kind(("weight", "bias"), frozenset({"activation"})),
+    "add": Kind((), frozenset({"activation"}), inputs=2),
+    "concat": Kind((), frozenset(), inputs=2),
+})
+
+LINEAR = frozenset({"conv2d", "depthwise2d", "dense"})
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function applied to the accumulator. `relu` may have a `bound`; every other name is a table (LUT), `alpha` its parameter."""
+
+    name: str
+    bound: float | None = None
+    alpha: float | None = None
+
+    @property
+    def is_table(self) -> bool:
+        return self.name != "relu"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Max pooling (`kind="max"`, sizes in pixels, pads top, left, bottom, right) or global average pooling (`kind="gap"`)."""
+
+    kind: str
+    size: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One hardware layer: kind, edges, geometry, post-operations and arrays (float in a blueprint, integer in a program).
+
+    `inputs` and `output` are tensor names of the native graph. `pads` are top, left, bottom, right.
+    `perm` (kind `input`) is the transposition from the native layout to channel-first.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    output: str
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    flatten: bool = False
+    perm: tuple[int, ...] = ()
+    activation: Activation | None = None
+    pool: Pool | None = None
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
+
+    @property
+    def weight(self) -> np.ndarray | None:
+        return self.arrays.get("weight")
+
+    def with_arrays(self, **arrays: np.ndarray | None) -> Block:
+        """A copy with some arrays replaced; None removes one."""
+        merged = {k: v for k, v in {**self.arrays, **arrays}.items() if v is not None}
+        return replace(self, arrays=merged)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the arrays, defaults left out."""
+        out: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name != "arrays" and value != f.default:
+                out[f.name] = _plain(value)
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> Block:
+        known = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        if known.get("activation"):
+            known["activation"] = Activation(**known["activation"])
+        if known.get("pool"):
+            known["pool"] = Pool(**{k: tuple(v) if isinstance(v, list) else v for k, v in known["pool"].items()})
+        return cls(**known, arrays=dict(arrays or {}))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (Activation, Pool)):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,139 @@
+"""Integer kernels in numpy: the executable specification of every block kind.
+
+Each kernel takes an integer `Block` and integer arrays (N, C, H, W) or (N, C) and returns integers. Order inside a linear block:
+
+    pad -> multiply-accumulate -> + bias -> max pooling -> table -> max(0) -> min(bound) -> sum over H, W -> requantize (law 2 of numerics)
+
+Sums of products run in the float carrier that holds them exactly (the bound is proven from the weights), which lets BLAS do the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from . import numerics
+from .blocks import Block, Pool
+from .numerics import Ints
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def input_quantize(block: Block, x: np.ndarray) -> Ints:
+    """float -> uint8 (affine) or int8 (symmetric): sat(round_half_even(x / scale) + zero_point), the division in float32 as ONNX's QuantizeLinear."""
+    x = np.transpose(x, block.perm) if block.perm else x
+    scale, zero_point = (_channels(block.arrays[k], x.ndim) for k in ("scale", "zero_point"))
+    low, high = (0, 255) if block.arrays["zero_point"].dtype == np.uint8 else (-128, 127)
+    with np.errstate(over="ignore"):
+        q = np.rint(x.astype(np.float32) / scale)
+    return np.clip(q.astype(np.float64) + zero_point, low, high).astype(np.int64)
+
+
+def linear(block: Block, x: Ints) -> Ints:
+    """conv2d, depthwise2d and dense, with every post-operation."""
+    acc = _dense(block, x) if block.kind == "dense" else _convolve(block, x)
+    if "bias" in block.arrays:
+        acc = acc + _channels(block.arrays["bias"], acc.ndim)
+    if block.pool and block.pool.kind == "max":
+        acc = max_pool(acc, block.pool)
+    return _post(block, acc)
+
+
+def add(block: Block, x: Ints, y: Ints) -> Ints:
+    """x * x_shift + y * y_shift with power-of-two factors, then the usual tail."""
+    a, b = (_channels(block.arrays[k], x.ndim) for k in ("x_shift", "y_shift"))
+    return _post(block, x * a + y * b)
+
+
+def concat(block: Block, x: Ints, y: Ints) -> Ints:
+    """Integers pass through; the output's steps are the inputs' steps side by side."""
+    return np.concatenate([x, y], axis=1)
+
+
+def max_pool(x: Ints, pool: Pool) -> Ints:
+    """Maximum over windows; padding never wins."""
+    padded = _pad(x, pool.pads, np.iinfo(np.int64).min)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, pool.size, axis=(2, 3))
+    return windows[:, :, :: pool.strides[0], :: pool.strides[1]].max(axis=(4, 5))
+
+
+def apply_table(block: Block, acc: Ints) -> Ints:
+    """Accumulator -> 11-bit signed index -> table entry. The table stores indices 0..1023 first, then -1024..-1."""
+    table = block.arrays["table"]
+    half = len(table) // 2
+    index = _requantize(block, acc, "table_multiplier", "table_shift", -half, half - 1)
+    return table.astype(np.int64)[index]
+
+
+def _post(block: Block, acc: Ints) -> Ints:
+    if "table" in block.arrays:
+        acc = apply_table(block, acc)
+    elif block.activation:
+        acc = np.maximum(acc, 0)
+    if "bound" in block.arrays:
+        acc = np.minimum(acc, _channels(block.arrays["bound"], acc.ndim))
+    if block.pool and block.pool.kind == "gap":
+        acc = acc.sum(axis=(2, 3), keepdims=True)
+    if "shift" not in block.arrays:
+        return acc
+    low, high = block.arrays["range"]
+    return _requantize(block, acc, "multiplier", "shift", low, high)
+
+
+def _requantize(block: Block, acc: Ints, multiplier: str, shift: str, low: int, high: int) -> Ints:
+    m = block.arrays.get(multiplier, np.ones(1, np.int64))
+    return numerics.requantize(acc, _channels(m, acc.ndim), _channels(block.arrays[shift], acc.ndim), int(low), int(high))
+
+
+def _convolve(block: Block, x: Ints) -> Ints:
+    weight = block.arrays["weight"]
+    padded = _pad_channels(x, block)
+    dtype = _carrier(weight, x)
+    f, c, kh, kw = weight.shape
+    sh, sw = block.strides
+    h, w = (padded.shape[2] - kh) // sh + 1, (padded.shape[3] - kw) // sw + 1
+    source, kernel = padded.astype(dtype), weight.astype(dtype).reshape(block.groups, f // block.groups, c, kh, kw)
+    acc = np.zeros((x.shape[0], block.groups, f // block.groups, h * w), dtype)
+    for i in range(kh):
+        for j in range(kw):
+            patch = source[:, :, i : i + sh * (h - 1) + 1 : sh, j : j + sw * (w - 1) + 1 : sw]
+            acc += kernel[..., i, j] @ patch.reshape(x.shape[0], block.groups, c, h * w)
+    return acc.reshape(x.shape[0], f, h, w).astype(np.int64)
+
+
+def _dense(block: Block, x: Ints) -> Ints:
+    weight = block.arrays["weight"]
+    dtype = _carrier(weight, x)
+    flat = x.reshape(x.shape[0], -1) if block.flatten else x
+    return (flat.astype(dtype) @ weight.astype(dtype).T).astype(np.int64)
+
+
+def _carrier(weight: np.ndarray, x: Ints) -> type:
+    """float32 when every partial sum stays below 2^24, float64 otherwise (below 2^53: always, for 8-bit operands)."""
+    reach = int(np.abs(x).max(initial=0)) * int(np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1).max(initial=0))
+    return np.float32 if reach < numerics.FLOAT32_EXACT else np.float64
+
+
+def _pad_channels(x: Ints, block: Block) -> Ints:
+    value = block.arrays.get("pad_value")
+    if value is None or not any(block.pads):
+        return _pad(x, block.pads, 0)
+    v = _channels(value, x.ndim)
+    return _pad(x - v, block.pads, 0) + v
+
+
+def _pad(x: Ints, pads: tuple[int, int, int, int], value: int) -> Ints:
+    top, left, bottom, right = pads
+    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=value) if any(pads) else x
+
+
+def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
+    """A per-channel vector shaped to broadcast on axis 1 of an array of the given rank."""
+    wide = vector if vector.dtype.kind == "f" else vector.astype(np.int64)
+    return wide.reshape(1, -1, *(1,) * (rank - 2))
+
+
+KERNELS: Mapping[str, Callable[..., Ints]] = {
+    "input": input_quantize, "conv2d": linear, "depthwise2d": linear, "dense": linear, "add": add, "concat": concat,
+}

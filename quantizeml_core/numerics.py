@@ -1,0 +1,182 @@
+"""Every formula of the integer arithmetic, once. `docs/numerics.md` is the normative text; section numbers refer to it.
+
+    float -> integer        q = sat(round_half_even(x / step))                                   (1)
+    integer -> integer      y = sat((acc * M + 2^(f-1)) >> f)      M unsigned 8 bits, f a shift   (2)
+    symmetric step          step = max|x| / (2^(b-1) - 1)                                        (3)
+
+A tensor of integers q stands for the reals q * step (or (q - zero_point) * step at an unsigned model input).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+MULTIPLIER_BITS = 8
+SHIFT_MIN, SHIFT_MAX = -31, 32
+#: Largest integer up to which float32 holds every integer exactly.
+FLOAT32_EXACT = 2**24
+
+
+def int_range(bits: int, signed: bool = True) -> tuple[int, int]:
+    """Smallest and largest integer of a two's complement (signed) or unsigned number of `bits` bits."""
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+def qmax(bits: int, signed: bool = True) -> int:
+    """Largest integer of a symmetric range: 2^(b-1) - 1 signed, 2^b - 1 unsigned."""
+    return int_range(bits, signed)[1]
+
+
+def round_half_even(x: ArrayLike) -> Ints:
+    """Nearest integer, ties to even (law 1)."""
+    return np.rint(np.asarray(x, np.float64)).astype(np.int64)
+
+
+def saturate(q: ArrayLike, bits: int, signed: bool = True) -> Ints:
+    """Clip integers to the range of their type."""
+    low, high = int_range(bits, signed)
+    return np.clip(np.asarray(q, np.int64), low, high)
+
+
+def quantize(x: ArrayLike, step: ArrayLike, low: int, high: int) -> Ints:
+    """Law 1: float -> integer in [low, high]. `step` broadcasts against `x`."""
+    return np.clip(round_half_even(np.asarray(x, np.float64) / step), low, high)
+
+
+def symmetric_step(absmax: ArrayLike, bits: int, signed: bool = True) -> Floats:
+    """Law 3. A zero range gives a zero step: the caller decides the floor."""
+    return np.asarray(absmax, np.float64) / qmax(bits, signed)
+
+
+def requantize(acc: Ints, multiplier: ArrayLike, shift: ArrayLike, low: int, high: int) -> Ints:
+    """Law 2, exact in int64: y = clip((acc * M + 2^(f-1)) >> f, low, high); a negative f shifts left.
+
+    Arguments:
+        acc: accumulators, |acc| < 2^31 after which acc * M cannot overflow 64 bits.
+        multiplier, shift: broadcast against `acc`.
+    """
+    product = np.asarray(acc, np.int64) * np.asarray(multiplier, np.int64)
+    f = np.asarray(shift, np.int64)
+    right, left = np.maximum(f, 0), np.maximum(-f, 0)
+    half = np.where(right > 0, np.left_shift(1, np.maximum(right - 1, 0)), 0)
+    return np.clip(np.right_shift(product + half, right) << left, low, high)
+
+
+def multiplier_value(multiplier: ArrayLike, shift: ArrayLike) -> Floats:
+    """The real number M * 2^-f."""
+    return np.ldexp(np.asarray(multiplier, np.float64), -np.asarray(shift, np.int64))
+
+
+def step_boundaries(multiplier: Ints, shift: Ints, low: int, high: int) -> Ints:
+    """For every output y in (low, high] the smallest accumulator that law 2 maps to y or more: ceil((y * 2^f - 2^(f-1)) / M).
+
+    Shape (..., high - low). Law 2 is monotone in the accumulator, so these boundaries describe it completely.
+    """
+    f = np.maximum(shift, 1)[..., None]
+    y = np.arange(low + 1, high + 1, dtype=np.int64)
+    return -((2 ** (f - 1) - (y << f)) // np.maximum(multiplier, 1)[..., None])
+
+
+def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tuple[ArrayLike, ArrayLike]) -> NDArray[np.bool_]:
+    """Does clip(rint(float32(acc) * float32(M * 2^-f))) equal law 2 for every reachable accumulator?
+
+    This is what onnxruntime's QLinearConv computes (ties to even, products rounded to 24 bits). Both functions are monotone steps, so it is
+    enough to look at both sides of every boundary: a proof, not a sample.
+
+    Arguments:
+        multiplier, shift: (F,), f >= 1 (left shifts answer False).
+        low, high: the output range after clipping.
+        reach: smallest and largest accumulator that can occur, (F,) each.
+    """
+    at = step_boundaries(multiplier, shift, low, high)
+    y = np.arange(low + 1, high + 1)
+    scale = multiplier_value(multiplier, shift).astype(np.float32)[..., None]
+    low_acc, high_acc = (np.asarray(r, np.int64)[..., None] for r in reach)
+    above = np.rint(at.astype(np.float32) * scale) >= y
+    below = np.rint((at - 1).astype(np.float32) * scale) < y
+    fine = (above | (at > high_acc) | (at < low_acc)) & (below | (at - 1 > high_acc) | (at - 1 < low_acc))
+    return fine.all(axis=-1) & (shift >= 1)
+
+
+def _split(ratio: Floats) -> tuple[Floats, Ints]:
+    """ratio = mantissa * 2^-f with mantissa in [128, 256); f limited to the hardware's shifts."""
+    safe = np.where(ratio > 0, ratio, 1.0)
+    f = np.clip(MULTIPLIER_BITS - 1 - np.floor(np.log2(safe)).astype(np.int64), SHIFT_MIN, SHIFT_MAX)
+    return np.ldexp(np.where(ratio > 0, ratio, 0.0), f), f
+
+
+def multiplier_grid(fast: bool) -> Ints:
+    """The 8-bit multipliers the solver may use. `fast`: those congruent to 3 modulo 4.
+
+    For odd M the only positive tie of law 2 is acc = 2^(f-1); for M = 3 (mod 4) rounding to even sends it up, as law 2 does.
+    """
+    grid = np.arange(128, 256, dtype=np.int64)
+    return grid[grid % 4 == 3] if fast else grid
+
+
+def multiplier_at_most(ratio: ArrayLike, fast: bool = False) -> tuple[Ints, Ints]:
+    """The largest representable M * 2^-f <= ratio, element by element."""
+    mantissa, f = _split(np.asarray(ratio, np.float64))
+    grid = multiplier_grid(fast)
+    index = np.searchsorted(grid, np.floor(mantissa * (1 + 1e-12)), side="right") - 1
+    wrap = (index < 0) & (f < SHIFT_MAX)
+    return np.where(wrap, grid[-1], grid[np.maximum(index, 0)]), f + wrap
+
+
+def multiplier_at_least(ratio: ArrayLike, fast: bool = False) -> tuple[Ints, Ints]:
+    """The smallest representable M * 2^-f >= ratio, element by element."""
+    mantissa, f = _split(np.asarray(ratio, np.float64))
+    grid = multiplier_grid(fast)
+    index = np.searchsorted(grid, np.ceil(mantissa * (1 - 1e-12)), side="left")
+    wrap = (index == len(grid)) & (f > SHIFT_MIN)
+    return np.where(wrap, grid[0], grid[np.minimum(index, len(grid) - 1)]), f - wrap
+
+
+def multiplier_nearest(ratio: ArrayLike) -> tuple[Ints, Ints]:
+    """The reference's choice: round(ratio * 2^f) on 8 unsigned bits, w = ceil(log2 ratio) (+1 at exact powers of two), f = 8 - w."""
+    ratio = np.where(np.asarray(ratio, np.float64) > 0, ratio, 0.5)
+    log = np.log2(ratio)
+    w = np.ceil(log).astype(np.int64) + (log == np.floor(log))
+    f = np.clip(MULTIPLIER_BITS - w, SHIFT_MIN, SHIFT_MAX)
+    return np.clip(round_half_even(np.ldexp(ratio, f)), 0, 255), f
+
+
+def align_mantissa(value: ArrayLike, bits: int | None) -> Ints:
+    """An integer on the accumulator grid whose mantissa has `bits` bits (7 for a signed byte, 8 for an unsigned one): round(v / 2^e) * 2^e.
+
+    e = max(0, ceil(log2 |v + 2^-8|) - bits). None keeps every bit: round(v).
+    """
+    v = np.asarray(value, np.float64)
+    if bits is None:
+        return round_half_even(v)
+    e = np.maximum(0, np.ceil(np.log2(np.maximum(np.abs(v + 2.0**-8), 2.0**-8))) - bits)
+    return round_half_even(np.ldexp(v, -e.astype(np.int64))) << e.astype(np.int64)
+
+
+def power_of_two_at_least(x: ArrayLike) -> Ints:
+    """The exponent e of the smallest 2^e >= x."""
+    return np.ceil(np.log2(np.maximum(np.asarray(x, np.float64), 2.0**-126)) - 1e-12).astype(np.int64)
+
+
+def accumulator_reach(weight: Ints, bias: Ints | None, low: ArrayLike, high: ArrayLike) -> tuple[Ints, Ints]:
+    """Worst case of sum(w * x) + b over x in [low, high], per filter, proven from the actual weights.
+
+    Arguments:
+        weight: (F, ...) integers.
+        bias: (F,) or None.
+        low, high: range of the input integers, scalars.
+    """
+    flat = weight.reshape(len(weight), -1).astype(np.int64)
+    positive, negative = np.maximum(flat, 0).sum(axis=1), np.minimum(flat, 0).sum(axis=1)
+    b = 0 if bias is None else bias
+    return positive * low + negative * high + b, positive * high + negative * low + b
+
+
+def signed_bits(low: ArrayLike, high: ArrayLike) -> int:
+    """Number of bits a two's complement accumulator needs to hold every value in [low, high]."""
+    reach = max(int(np.max(high)), -int(np.min(low)) - 1, 0)
+    return reach.bit_length() + 1
