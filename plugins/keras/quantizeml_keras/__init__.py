@@ -1,0 +1,1 @@
+"""The Keras door (`plugin`). There is no frontend behind it in this version."""
