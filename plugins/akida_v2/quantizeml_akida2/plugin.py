@@ -1,0 +1,13 @@
+"""The door of quantizeml-akida2: one target."""
+
+from __future__ import annotations
+
+from quantizeml_core.hooks import hookimpl
+from quantizeml_core.target import Target
+
+from .profile import AKIDA2
+
+
+@hookimpl
+def quantizeml_targets() -> tuple[Target, ...]:
+    return (AKIDA2,)

@@ -1,0 +1,41 @@
+"""What the core itself brings, through the same door as every plugin: the `generic` target and the commands of the CLI."""
+
+from __future__ import annotations
+
+from .hooks import CommandInfo, hookimpl
+from .target import CAPABILITIES, Target
+
+GENERIC = Target(
+    name="generic",
+    summary="any CPU that runs integers: all widths, 32-bit accumulators",
+    revision="1",
+    source="docs/targets.md",
+    distribution="quantizeml-core",
+    weight_bits=(2, 4, 8),
+    input_weight_bits=(2, 4, 8),
+    activation_bits=(1, 2, 4, 8),
+    per_axis_activations=True,
+    defaults={"input_weight_bits": 8, "weight_bits": 8, "activation_bits": 8, "per_tensor_activations": False},
+    bias_mantissa_bits=None,
+    accumulator_bits={"input_conv2d": 32, "conv2d": 32, "depthwise2d": 32, "dense": 32, "add": 32, "concat": 32},
+    capabilities=frozenset(CAPABILITIES),
+)
+
+COMMANDS = (
+    ("quantize", "Quantize a model to integers."),
+    ("check", "Report what is inexact, saturated or not allowed in a model."),
+    ("config", "Dump the configuration a quantized model was made with."),
+    ("targets", "List the hardware targets, or show one."),
+    ("plugins", "List the installed plugins, and why one could not be loaded."),
+    ("version", "Show the versions of everything that takes part."),
+)
+
+
+@hookimpl
+def quantizeml_targets() -> tuple[Target, ...]:
+    return (GENERIC,)
+
+
+@hookimpl
+def quantizeml_commands() -> tuple[CommandInfo, ...]:
+    return tuple(CommandInfo(name, summary, f"quantizeml_core.cli.{name}:command") for name, summary in COMMANDS)

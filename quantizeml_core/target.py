@@ -1,0 +1,100 @@
+"""Target: what a hardware (or `generic`) allows, as frozen data that travels through JSON. A target holds facts, never arithmetic.
+
+Each figure of a profile comes from `source` at `revision`. Predicates (`allows`, `can`) read the data; the solver reads it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any
+
+from .errors import UsageError
+
+CAPABILITIES: Mapping[str, str] = MappingProxyType({
+    "add": "adds two tensors of one shape (skip connections)",
+    "add.activation": "applies a ReLU after an addition, in the same block",
+    "concat": "concatenates tensors along the channels",
+    "depthwise2d": "runs a depthwise convolution as a block of its own",
+    "depthwise2d.pool": "pools after a depthwise convolution, in the same block",
+    "activation.table": "applies a table (GELU, SiLU, LeakyReLU ...) after a convolution",
+    "multiple_inputs": "runs networks with several inputs",
+    "multiple_outputs": "runs networks with several outputs",
+})
+"""The capabilities the built-in rules and findings ask for. A plugin may define its own names."""
+
+DEFAULTS = ("input_weight_bits", "weight_bits", "activation_bits", "per_tensor_activations")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One hardware profile.
+
+    Arguments:
+        name: what `--target` takes.
+        summary: one line for `quantizeml targets`.
+        revision: the edition of the documents the figures come from.
+        source: their address.
+        distribution: the distribution that brings this target.
+        weight_bits, input_weight_bits, activation_bits: the allowed bit widths, of all blocks, of the first one, and of activations.
+        per_axis_activations: False when all channels of a tensor must share one scale.
+        defaults: what an unset parameter becomes: the names of `DEFAULTS`.
+        bias_mantissa_bits: signed bits of a bias before its shift; None when a bias may take any value of the accumulator.
+        accumulator_bits: accumulator width for each block kind; `input_conv2d` is a convolution that reads the model's input.
+        capabilities: names of `CAPABILITIES`, or a plugin's own.
+    """
+
+    name: str
+    summary: str
+    revision: str
+    source: str
+    distribution: str
+    weight_bits: tuple[int, ...]
+    input_weight_bits: tuple[int, ...]
+    activation_bits: tuple[int, ...]
+    per_axis_activations: bool
+    defaults: Mapping[str, int | bool]
+    bias_mantissa_bits: int | None = None
+    accumulator_bits: Mapping[str, int] = field(default_factory=dict)
+    capabilities: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        for name in ("defaults", "accumulator_bits"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+        if set(self.defaults) != set(DEFAULTS):
+            raise UsageError(f"defaults are given for {', '.join(sorted(self.defaults)) or 'nothing'}", where=f"target `{self.name}`",
+                             allowed=f"exactly {', '.join(DEFAULTS)}", do="Correct `defaults`")
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.revision))
+
+    def can(self, capability: str) -> bool:
+        """Whether the target has a capability."""
+        return capability in self.capabilities
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; `from_json` gives an equal target back."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Target:
+        """A target from plain data; UsageError names what is unknown or missing."""
+        known = {f.name for f in fields(cls)}
+        where = f"target `{data.get('name', '?')}`"
+        if unknown := sorted(set(data) - known):
+            raise UsageError(f"unknown field {', '.join(unknown)}", where=where, allowed=", ".join(sorted(known)), do="Remove it")
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        try:
+            return cls(**{**values, "capabilities": frozenset(values.get("capabilities", ()))})
+        except TypeError as error:
+            missing = sorted(f.name for f in fields(cls) if f.name not in data)
+            raise UsageError(f"fields are missing: {', '.join(missing)}", where=where, do="Add them") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return list(value) if isinstance(value, tuple) else value
