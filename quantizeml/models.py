@@ -1,0 +1,70 @@
+"""The guide's functions on models. A framework is imported when the first model of its kind arrives.
+
+    from quantizeml.models import quantize, QuantizationParams, load_model
+
+    quantized = quantize(load_model("model.onnx"), qparams=QuantizationParams(weight_bits=4, activation_bits=4), samples=samples)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantizeml_core.params import QuantizationParams
+
+if TYPE_CHECKING:
+    from quantizeml_core.target import Target
+
+__all__ = ["QuantizationParams", "dump_config", "load_model", "quantize", "save_model"]
+
+
+def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: QuantizationParams | None = None, samples: Any = None,
+             num_samples: int = 1024, batch_size: int | None = None, epochs: int = 1, quantize_until: str | None = None,
+             input_shape: tuple[int, ...] | None = None, *, target: str | Target = "generic", seed: int = 0, strict: bool = False) -> Any:
+    """Quantizes a float model. The model given is not modified.
+
+    Arguments:
+        model: a model of an installed frontend (an `onnx.ModelProto`), or the path of its file.
+        q_config: entries that override the plan, block by block, as `dump_config` writes them.
+        qparams: bit widths and scheme; what is left unset takes the target's defaults.
+        samples: calibration samples, an array (first axis: samples), a dictionary of arrays, or a `.npz` / `.npy` file; random ones when None.
+        num_samples, batch_size, epochs: how many random samples are drawn, how many run at once, how many times all are seen.
+        quantize_until: a tensor or node at which to stop.
+        input_shape: shape of one sample when the model leaves it open.
+        target: the hardware whose rules hold.
+        seed: of the random samples.
+        strict: partial quantization is an error.
+
+    Returns:
+        a quantized model of the same framework.
+
+    Raises:
+        QuantizeMLError: with where, what, allowed and what to do.
+    """
+    from quantizeml_core import api
+    result = api.quantize_model(model, qparams=qparams, q_config=q_config, samples=samples, num_samples=num_samples, batch_size=batch_size,
+                                epochs=epochs, quantize_until=quantize_until, input_shape=input_shape, target=target, seed=seed, strict=strict)
+    for message in result.warnings:
+        warnings.warn(message, stacklevel=2)
+    return result.model
+
+
+def load_model(path: str | PathLike[str]) -> Any:
+    """The model in a file, float or quantized; ModelError when it cannot be read."""
+    from quantizeml_core import api
+    return api.load_model(path)
+
+
+def save_model(model: Any, path: str | PathLike[str]) -> Path:
+    """Writes a model, whole or not at all, and returns the final path: its suffix follows the model's kind."""
+    from quantizeml_core import api
+    return api.save_model(model, path)
+
+
+def dump_config(model: Any) -> dict[str, Any]:
+    """The configuration a quantized model was made with: what `config.json` holds, and what `q_config` takes."""
+    from quantizeml_core import api
+    return api.dump_config(model)
