@@ -75,6 +75,7 @@ class Block:
 
     `inputs` and `output` are tensor names of the native graph. `pads` are top, left, bottom, right.
     `perm` (kind `input`) is the transposition from the native layout to channel-first.
+    `probe` (table activations) is the native tensor between the accumulator and the table: its range sizes the table's index.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Block:
     perm: tuple[int, ...] = ()
     activation: Activation | None = None
     pool: Pool | None = None
+    probe: str = ""
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
 
     @property

@@ -9,6 +9,8 @@ A tensor of integers q stands for the reals q * step (or (q - zero_point) * step
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -81,11 +83,16 @@ def step_boundaries(multiplier: Ints, shift: Ints, low: int, high: int) -> Ints:
     return -((2 ** (f - 1) - (y << f)) // np.maximum(multiplier, 1)[..., None])
 
 
-def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tuple[ArrayLike, ArrayLike]) -> NDArray[np.bool_]:
+def _half_up32(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.floor(x + np.float32(0.5))
+
+
+def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tuple[ArrayLike, ArrayLike],
+                   half_up: bool = False) -> NDArray[np.bool_]:
     """Does clip(rint(float32(acc) * float32(M * 2^-f))) equal law 2 for every reachable accumulator?
 
-    This is what onnxruntime's QLinearConv computes (ties to even, products rounded to 24 bits). Both functions are monotone steps, so it is
-    enough to look at both sides of every boundary: a proof, not a sample.
+    This is what onnxruntime's QLinearConv computes (ties to even, products rounded to 24 bits); with `half_up` the question is about
+    floor(product + 0.5) in float32. All are monotone steps, so it is enough to look at both sides of every boundary: a proof, not a sample.
 
     Arguments:
         multiplier, shift: (F,), f >= 1 (left shifts answer False).
@@ -96,44 +103,43 @@ def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tu
     y = np.arange(low + 1, high + 1)
     scale = multiplier_value(multiplier, shift).astype(np.float32)[..., None]
     low_acc, high_acc = (np.asarray(r, np.int64)[..., None] for r in reach)
-    above = np.rint(at.astype(np.float32) * scale) >= y
-    below = np.rint((at - 1).astype(np.float32) * scale) < y
+    rounded = _half_up32 if half_up else np.rint
+    above = rounded(at.astype(np.float32) * scale) >= y
+    below = rounded((at - 1).astype(np.float32) * scale) < y
     fine = (above | (at > high_acc) | (at < low_acc)) & (below | (at - 1 > high_acc) | (at - 1 < low_acc))
     return fine.all(axis=-1) & (shift >= 1)
 
 
-def _split(ratio: Floats) -> tuple[Floats, Ints]:
-    """ratio = mantissa * 2^-f with mantissa in [128, 256); f limited to the hardware's shifts."""
-    safe = np.where(ratio > 0, ratio, 1.0)
-    f = np.clip(MULTIPLIER_BITS - 1 - np.floor(np.log2(safe)).astype(np.int64), SHIFT_MIN, SHIFT_MAX)
-    return np.ldexp(np.where(ratio > 0, ratio, 0.0), f), f
+@lru_cache(maxsize=2)
+def multiplier_table(fast: bool) -> tuple[Floats, Ints, Ints]:
+    """Every M * 2^-f the solver may choose, ascending, with its M and f.
 
-
-def multiplier_grid(fast: bool) -> Ints:
-    """The 8-bit multipliers the solver may use. `fast`: those congruent to 3 modulo 4.
-
-    For odd M the only positive tie of law 2 is acc = 2^(f-1); for M = 3 (mod 4) rounding to even sends it up, as law 2 does.
+    `fast=False`: M in 128..255, every hardware shift. `fast=True`: those for which `float32_agrees` on a ReLU output of up to 8 bits, so that
+    QLinearConv gives the same integers. For f <= 17 that holds for every M = 3 (mod 4): the only positive tie of law 2 is acc = 2^(f-1), and
+    ties to even then rounds up as law 2 does; for larger f it thins out as products leave float32's 24 bits, and ends near 2^-15.
     """
-    grid = np.arange(128, 256, dtype=np.int64)
-    return grid[grid % 4 == 3] if fast else grid
+    shifts = np.arange(1 if fast else SHIFT_MIN, 28 if fast else SHIFT_MAX + 1)
+    f, m = (a.ravel() for a in np.meshgrid(shifts, np.arange(32 if fast else 128, 256), indexing="ij"))
+    if fast:
+        keep = float32_agrees(m, f, 0, 127, (-(2**31), 2**31 - 1))
+        m, f = m[keep], f[keep]
+    value = multiplier_value(m, f)
+    _, first = np.unique(value, return_index=True)
+    return value[first], m[first], f[first]
 
 
 def multiplier_at_most(ratio: ArrayLike, fast: bool = False) -> tuple[Ints, Ints]:
-    """The largest representable M * 2^-f <= ratio, element by element."""
-    mantissa, f = _split(np.asarray(ratio, np.float64))
-    grid = multiplier_grid(fast)
-    index = np.searchsorted(grid, np.floor(mantissa * (1 + 1e-12)), side="right") - 1
-    wrap = (index < 0) & (f < SHIFT_MAX)
-    return np.where(wrap, grid[-1], grid[np.maximum(index, 0)]), f + wrap
+    """M and f of the largest representable M * 2^-f <= ratio, element by element (the smallest of all for a smaller ratio)."""
+    value, m, f = multiplier_table(fast)
+    index = np.searchsorted(value, np.asarray(ratio, np.float64) * (1 + 1e-12), side="right") - 1
+    return m[np.maximum(index, 0)], f[np.maximum(index, 0)]
 
 
 def multiplier_at_least(ratio: ArrayLike, fast: bool = False) -> tuple[Ints, Ints]:
-    """The smallest representable M * 2^-f >= ratio, element by element."""
-    mantissa, f = _split(np.asarray(ratio, np.float64))
-    grid = multiplier_grid(fast)
-    index = np.searchsorted(grid, np.ceil(mantissa * (1 - 1e-12)), side="left")
-    wrap = (index == len(grid)) & (f > SHIFT_MIN)
-    return np.where(wrap, grid[0], grid[np.minimum(index, len(grid) - 1)]), f - wrap
+    """M and f of the smallest representable M * 2^-f >= ratio, element by element (the largest of all for a larger ratio)."""
+    value, m, f = multiplier_table(fast)
+    index = np.searchsorted(value, np.asarray(ratio, np.float64) * (1 - 1e-12), side="left")
+    return m[np.minimum(index, len(value) - 1)], f[np.minimum(index, len(value) - 1)]
 
 
 def multiplier_nearest(ratio: ArrayLike) -> tuple[Ints, Ints]:

@@ -1,0 +1,120 @@
+"""Emit: an integer program as ONNX nodes, initializers and model-local functions, in the converter's contract.
+
+One `Dequantizer` ends the integer part; graph outputs keep their names, the integer tensor behind one is called `<name>/int`. Callees stand before callers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from quantizeml_core.blocks import Block
+from quantizeml_core.program import Format, Program
+
+from . import contract, functions
+
+#: Storage type of each parameter, where it differs from the program's array.
+_DTYPES = {"bias": np.int32, "max_value": np.int32, "LUT_values": np.int32, "Xs": np.int32, "Ys": np.int32, "Scale": np.uint8, "ActScale": np.uint8,
+           "W": np.int8, "x_pad_value": np.int32}
+_TENSOR_TYPES = {"int8": onnx.TensorProto.INT8, "uint8": onnx.TensorProto.UINT8, "int32": onnx.TensorProto.INT32}
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """The pieces of a quantized graph, and for each block that could not use the fast body the reason."""
+
+    nodes: tuple[onnx.NodeProto, ...]
+    initializers: tuple[onnx.TensorProto, ...]
+    functions: tuple[onnx.FunctionProto, ...]
+    value_infos: tuple[onnx.ValueInfoProto, ...]
+    slow: Mapping[str, str]
+
+
+def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
+    """Nodes for every block and the Dequantizer.
+
+    Arguments:
+        opset: version of the default domain, the same for functions and graph.
+        taken: tensor names of the float remainder, never reused for something else.
+    """
+    names = {t: f"{t}/int" if t in program.outputs else t for t in program.formats}
+    nodes, initializers, bodies, slow = [], [], {}, {}
+    for block in program.blocks:
+        call, body = contract.call(program, block), functions.body(program, block)
+        values = {block.name + contract.PARAMETERS[p][1]: _initializer(program, block, p) for p in call.parameters}
+        initializers += [numpy_helper.from_array(v, k) for k, v in values.items()]
+        nodes.append(_node(program, block, call, body, names, tuple(values)))
+        data = ("X", "Y")[: len(block.inputs)]
+        bodies[call.domain, call.op_type, body.overload] = (call, body, (*data, *call.parameters))
+        slow |= {block.name: body.slow} if body.slow else {}
+    node, scales = _dequantizer(program, names)
+    protos = [functions.function(call, body, inputs, opset) for call, body, inputs in bodies.values()]
+    protos.append(functions.dequantizer(len(program.outputs), opset))
+    infos = tuple(_value_info(names[t], program, t) for t in program.formats)
+    return Emitted((*nodes, node), (*initializers, *scales), tuple(protos), infos, slow)
+
+
+def _node(program: Program, block: Block, call: contract.Call, body: functions.Body, names: Mapping[str, str], values: tuple[str, ...]) -> onnx.NodeProto:
+    inputs = [t if block.kind == "input" else names[t] for t in block.inputs]
+    node = helper.make_node(call.op_type, [*inputs, *values], [names[block.output]], name=block.name, domain=call.domain, overload=body.overload)
+    node.attribute.extend(helper.make_attribute(k, v) for k, v in _attributes(block, call).items())
+    node.attribute.append(helper.make_attribute("scale", numpy_helper.from_array(1.0 / program.formats[block.output].step)))
+    if call.domain == contract.OWN:
+        fmt = program.formats[block.output]
+        node.attribute.extend([helper.make_attribute("output_bits", fmt.bits), helper.make_attribute("output_signed", int(fmt.signed))])
+    return node
+
+
+def _attributes(block: Block, call: contract.Call) -> dict[str, object]:
+    attributes: dict[str, object] = {}
+    if block.kind == "input":
+        return {"perm": list(block.perm)}
+    if "pads" in call.parameters:
+        attributes["strides"] = list(block.strides)
+    if block.kind == "depthwise2d" or block.groups != 1:
+        attributes["groups"] = block.groups
+    if block.pool and block.pool.kind == "max":
+        attributes |= {"pool_size": list(block.pool.size), "pool_strides": list(block.pool.strides), "pool_pads": list(block.pool.pads)}
+    return attributes
+
+
+def _initializer(program: Program, block: Block, parameter: str) -> np.ndarray:
+    """A parameter's array in the contract's dtype and layout."""
+    rank = len(program.shapes[block.output])
+    wide = (1, -1, *(1,) * (rank - 2))
+    array = contract.PARAMETERS[parameter][0]
+    if parameter == "pads":
+        top, left, bottom, right = block.pads
+        return np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+    if parameter == "x_pad_value":
+        channels = block.arrays["weight"].shape[1] * block.groups
+        return block.arrays.get("pad_value", np.zeros(channels, np.int32)).astype(np.int32)
+    if parameter in ("Shift", "ActShift"):
+        power = np.exp2(block.arrays[array].astype(np.float64)).astype(np.float32)
+        return _broadcast(block, power).reshape(wide)
+    value = block.arrays[array].astype(_DTYPES.get(parameter, block.arrays[array].dtype))
+    return _broadcast(block, value).reshape(wide) if parameter in ("Scale", "ActScale", "max_value", "Xs", "Ys") else value
+
+
+def _broadcast(block: Block, vector: np.ndarray) -> np.ndarray:
+    """One value per filter, also where the program keeps a single one."""
+    return np.broadcast_to(vector, (len(block.arrays["weight"]),)) if "weight" in block.arrays else vector
+
+
+def _dequantizer(program: Program, names: Mapping[str, str]) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
+    count = len(program.outputs)
+    suffixes = [""] if count == 1 else [f"_{i + 1}" for i in range(count)]
+    scales = [numpy_helper.from_array(program.formats[t].step.astype(np.float32), f"dequantizer_scale{s}") for t, s in zip(program.outputs, suffixes, strict=True)]
+    inputs = [x for t, s in zip(program.outputs, suffixes, strict=True) for x in (names[t], f"dequantizer_scale{s}")]
+    kind = "Dequantizer" if count == 1 else f"Dequantizer{count}"
+    return helper.make_node(kind, inputs, list(program.outputs), name="dequantizer", domain=contract.CONVERTIBLE), scales
+
+
+def _value_info(name: str, program: Program, tensor: str) -> onnx.ValueInfoProto:
+    fmt: Format = program.formats[tensor]
+    shape = ["N", *program.shapes[tensor][1:]]
+    return helper.make_tensor_value_info(name, _TENSOR_TYPES[fmt.dtype.name], shape)

@@ -1,0 +1,102 @@
+"""Addition on the hardware aligns its operands by shifts alone: the steps of both operands and of the sum differ by powers of two.
+
+Only the ratios are bound; the common base of a group of channels tied together by additions is free. For a group with wanted steps d_i (range over
+largest integer) the base b is chosen among the d_i themselves and each step becomes b * 2^ceil(log2(d_i / b)): nothing saturates, and
+sum(step_i^2), the noise power all of them add, is smallest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from .blocks import Block
+
+Steps = Mapping[str, np.ndarray]
+
+#: No operand is resolved finer than this fraction of the coarsest step of its group: the sum could not keep it.
+FINEST = 2.0**-10
+
+
+def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], shared: frozenset[str] = frozenset()) -> dict[str, np.ndarray]:
+    """Steps for every tensor tied to an addition.
+
+    Arguments:
+        blocks: all blocks of the region.
+        wanted: per tensor the smallest step without saturation, (C,) or (1,) when all its channels share one.
+        channels: number of channels of every tensor.
+        shared: tensors whose channels must share one base (their producer applies one table to all channels).
+    Returns:
+        steps by tensor name, shaped as in `wanted`, for tied tensors only.
+    """
+    ties = _Ties(wanted, channels)
+    for block in blocks:
+        if block.kind == "add":
+            ties.tie(*block.inputs, block.output)
+        elif block.kind == "concat":
+            ties.alias(block.output, block.inputs)
+    for tensor in shared:
+        ties.gather(tensor)
+    return ties.solve()
+
+
+class _Ties:
+    """Union-find over (tensor, channel) slots."""
+
+    def __init__(self, wanted: Steps, channels: Mapping[str, int]) -> None:
+        self.slots: dict[str, np.ndarray] = {}
+        self.scalar = {t for t, steps in wanted.items() if len(steps) == 1}
+        self.wanted = np.concatenate([np.zeros(0), *wanted.values()])
+        start = 0
+        for tensor, steps in wanted.items():
+            slots = np.arange(start, start + len(steps))
+            self.slots[tensor] = np.broadcast_to(slots, (channels[tensor],)) if len(steps) == 1 else slots
+            start += len(steps)
+        self.parent = list(range(start))
+        self.tied: dict[str, None] = {}
+
+    def root(self, slot: int) -> int:
+        while self.parent[slot] != slot:
+            self.parent[slot] = self.parent[self.parent[slot]]
+            slot = self.parent[slot]
+        return slot
+
+    def tie(self, *tensors: str) -> None:
+        """Channel by channel, the steps of these tensors must differ by powers of two."""
+        for row in np.unique(np.stack([self.slots[t] for t in tensors], axis=1), axis=0):
+            for slot in row[1:]:
+                self._union(int(row[0]), int(slot))
+        self.tied |= dict.fromkeys(tensors)
+
+    def alias(self, output: str, inputs: Iterable[str]) -> None:
+        """A concatenation's channels are its inputs' channels."""
+        self.slots[output] = np.concatenate([self.slots[t] for t in inputs])
+        self.scalar.discard(output)
+
+    def gather(self, tensor: str) -> None:
+        for slot in self.slots[tensor][1:]:
+            self._union(int(self.slots[tensor][0]), int(slot))
+
+    def _union(self, a: int, b: int) -> None:
+        self.parent[self.root(b)] = self.root(a)
+
+    def solve(self) -> dict[str, np.ndarray]:
+        used = np.unique(np.concatenate([np.zeros(0, np.int64), *(self.slots[t] for t in self.tied)]))
+        roots = np.array([self.root(int(s)) for s in used], np.int64)
+        steps = np.zeros(len(self.parent))
+        order = np.argsort(roots, kind="stable")
+        bounds = np.flatnonzero(np.diff(roots[order])) + 1
+        for members in np.split(used[order], bounds):
+            steps[members] = common_base(self.wanted[members])
+        tied = {t: s for t, s in self.slots.items() if np.isin(s, used).all()}
+        return {t: steps[s[:1] if t in self.scalar else s] for t, s in tied.items()}
+
+
+def common_base(wanted: np.ndarray) -> np.ndarray:
+    """Steps base * 2^e_i >= wanted_i with the least sum of squares, over the bases that fit one of them exactly."""
+    floor = np.maximum(wanted, max(wanted.max(initial=0.0) * FINEST, 2.0**-100))
+    log = np.log2(floor)
+    fraction = np.unique(log - np.floor(log))
+    steps = np.exp2(fraction[:, None] + np.ceil(log[None] - fraction[:, None] - 1e-9))
+    return steps[np.argmin(np.square(steps).sum(axis=1))]

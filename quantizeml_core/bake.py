@@ -1,0 +1,119 @@
+"""Bake: the only place where floats become integers.
+
+    weight   = clip(round_half_even(w' / acc_step), -qmax, qmax)           w' = w * step of the input channel
+    bias     = align(b / acc_step - sum(zero_point * weight))              align: the target's bias mantissa
+    table    = round_half_even(f(i * step_in) / step_table)                at every 11-bit index i
+    bound    = align(max / acc_step)                                       of a clipped ReLU, on the accumulator grid
+    padding  = round_half_even(pad / step) + zero_point                    the real value zero pads with the zero point
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from . import numerics, tables
+from .blocks import LINEAR, Block
+from .blueprint import Blueprint
+from .numerics import Ints
+from .plan import LayerPlan, Plan
+from .program import Format, Program
+from .solve import Solution, folded_weight
+
+Arrays = dict[str, np.ndarray]
+
+
+def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bias_mantissa_bits: int | None = None) -> Program:
+    """The integer program.
+
+    Arguments:
+        bias_mantissa_bits: width of a bias byte on the target, sign included (8 on Akida); None keeps every bit.
+    """
+    formats = {b.output: solutions[b.name].output for b in blueprint.blocks}
+    blocks = []
+    for block in blueprint.blocks:
+        source = None if block.kind == "input" else formats[block.inputs[0]]
+        arrays = _arrays(block, plan.layers[block.name], solutions[block.name], source, bias_mantissa_bits)
+        blocks.append(Block(**{**_fields(block), "arrays": arrays}))
+    return Program(tuple(blocks), formats, blueprint.outputs, dict(blueprint.shapes))
+
+
+def _fields(block: Block) -> dict[str, object]:
+    return {name: getattr(block, name) for name in block.__dataclass_fields__}
+
+
+def _arrays(block: Block, layer: LayerPlan, solution: Solution, source: Format | None, mantissa: int | None) -> Arrays:
+    arrays: Arrays = {}
+    if block.kind == "input":
+        return _input_arrays(solution.output)
+    if block.kind in LINEAR:
+        assert source is not None
+        arrays |= _linear_arrays(block, layer, solution, source, mantissa)
+    if block.activation and block.activation.bound is not None and solution.acc_step is not None:
+        arrays["bound"] = numerics.align_mantissa(block.activation.bound / solution.acc_step, mantissa).astype(np.int64)
+    if solution.table_steps is not None:
+        assert block.activation is not None
+        arrays["table"] = tables.table(block.activation, *solution.table_steps).astype(np.int32)
+    return arrays | _tail_arrays(solution)
+
+
+def _input_arrays(output: Format) -> Arrays:
+    assert output.zero_point is not None
+    dtype = np.int8 if output.signed else np.uint8
+    return {"scale": output.step.astype(np.float32), "zero_point": output.zero_point.astype(dtype)}
+
+
+def _linear_arrays(block: Block, layer: LayerPlan, solution: Solution, source: Format, mantissa: int | None) -> Arrays:
+    weight = integer_weight(block, layer, solution, source)
+    arrays: Arrays = {"weight": weight}
+    zero_point = _zero_point(source)
+    if "bias" in block.arrays or not source.signed:
+        assert solution.acc_step is not None
+        exact = block.arrays.get("bias", np.zeros(1)) / solution.acc_step - zero_point_sum(block, weight, zero_point)
+        arrays["bias"] = numerics.align_mantissa(exact, None if mantissa is None else mantissa - 1)
+    pad = _pad_value(block, source, zero_point)
+    return arrays if pad is None else arrays | {"pad_value": pad}
+
+
+def integer_weight(block: Block, layer: LayerPlan, solution: Solution, source: Format) -> np.ndarray:
+    """int8 weights in the block's layout, |q| <= 2^(b-1) - 1."""
+    assert solution.acc_step is not None and layer.weight_bits is not None
+    folded = folded_weight(block, source)
+    limit = numerics.qmax(layer.weight_bits)
+    return numerics.quantize(folded, solution.acc_step.reshape(-1, *(1,) * (folded.ndim - 1)), -limit, limit).astype(np.int8)
+
+
+def zero_point_sum(block: Block, weight: np.ndarray, zero_point: Ints) -> Ints:
+    """sum(zero_point * weight) per filter; depthwise and grouped weights see their own group's channels."""
+    from .entry import spread
+
+    wide = weight.astype(np.int64) * spread(block.with_arrays(weight=weight), zero_point)
+    return wide.reshape(len(weight), -1).sum(axis=1)
+
+
+def _zero_point(source: Format) -> Ints:
+    return np.zeros(1, np.int64) if source.zero_point is None else source.zero_point.astype(np.int64)
+
+
+def _pad_value(block: Block, source: Format, zero_point: Ints) -> Ints | None:
+    real = block.arrays.get("pad_value")
+    if block.kind == "dense" or (real is None and not zero_point.any()):
+        return None
+    assert block.weight is not None
+    value = numerics.round_half_even((0.0 if real is None else real) / source.step) + zero_point
+    channels = block.weight.shape[1] * block.groups
+    return np.broadcast_to(np.clip(value, *source.range), (channels,)).astype(np.int32)
+
+
+def _tail_arrays(solution: Solution) -> Arrays:
+    arrays: Arrays = {}
+    for name in ("multiplier", "shift", "table_multiplier", "table_shift"):
+        value = getattr(solution, name)
+        if value is not None:
+            arrays[name] = np.asarray(value, np.uint8 if name.endswith("multiplier") else np.int32)
+    if solution.operand_shifts is not None:
+        arrays |= {"x_shift": solution.operand_shifts[0], "y_shift": solution.operand_shifts[1]}
+    if solution.shift is not None:
+        arrays["range"] = np.array(solution.output.range, np.int64)
+    return arrays

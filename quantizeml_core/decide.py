@@ -1,0 +1,74 @@
+"""Default decisions: bits, signs, axes and ranges of every block, before any scale is chosen.
+
+- a block ending in an activation gets `activation_bits`, every other one `output_bits`;
+- a ReLU output is unsigned below 8 bits (0 .. 2^b - 1), everything else is signed;
+- the first linear block on a path from the input gets `input_weight_bits`, the others `weight_bits`;
+- a last Dense or Add without activation keeps its raw accumulators unless `last_output_bits` is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .blocks import LINEAR, Block
+from .blueprint import Blueprint
+from .calibration import Range
+from .params import QuantizationParams
+from .plan import LayerPlan, Plan
+from .target import Target
+
+
+def decide(blueprint: Blueprint, ranges: Mapping[str, Range], params: QuantizationParams, target: Target) -> Plan:
+    """The default plan. `params` must be resolved against the target (no field left None but `last_output_bits` and `input_dtype`)."""
+    first = _first_linear(blueprint)
+    return Plan({b.name: _layer(b, blueprint, ranges[b.output], params, target, b.name in first) for b in blueprint.blocks})
+
+
+def _layer(block: Block, blueprint: Blueprint, seen: Range, params: QuantizationParams, target: Target, first: bool) -> LayerPlan:
+    bits = _output_bits(block, blueprint, params)
+    relu = block.activation is not None and not block.activation.is_table
+    signed = input_signed(block, blueprint, params) if block.kind == "input" else not (relu and bits is not None and bits < 8)
+    weight_bits = (params.input_weight_bits if first else params.weight_bits) if block.kind in LINEAR else None
+    kind = "input_conv2d" if block.kind == "conv2d" and _reads_unsigned_input(block, blueprint, params) else block.kind
+    return LayerPlan(weight_bits, bits, signed, not params.per_tensor_activations, seen.low, seen.high, target.accumulator_bits.get(kind, 32))
+
+
+def _output_bits(block: Block, blueprint: Blueprint, params: QuantizationParams) -> int | None:
+    if block.kind == "input":
+        return 8
+    last = not blueprint.consumers(block.output)
+    if last and params.last_output_bits is not None:
+        return params.last_output_bits
+    if last and block.activation is None and block.kind in ("dense", "add"):
+        return None
+    return params.activation_bits if block.activation else params.output_bits
+
+
+def input_signed(block: Block, blueprint: Blueprint, params: QuantizationParams) -> bool:
+    """int8 or uint8 at a model input. Unsigned (affine, with a zero point) only where every consumer is a standard convolution, which can fold
+    the zero point and pad with it; a Dense-first or depthwise-first network gets int8. The user's `input_dtype` wins where it is possible."""
+    foldable = all(c.kind == "conv2d" and c.groups == 1 for c in blueprint.consumers(block.output))
+    if params.input_dtype is not None:
+        return np.dtype(params.input_dtype) == np.int8 or not foldable
+    return not foldable
+
+
+def _reads_unsigned_input(block: Block, blueprint: Blueprint, params: QuantizationParams) -> bool:
+    producer = blueprint.producer(block.inputs[0])
+    return producer is not None and producer.kind == "input" and not input_signed(producer, blueprint, params)
+
+
+def _first_linear(blueprint: Blueprint) -> set[str]:
+    """Linear blocks with no linear block between them and a model input."""
+    raw = {b.output for b in blueprint.blocks if b.kind == "input"}
+    first: set[str] = set()
+    for block in blueprint.blocks:
+        if not block.inputs or block.kind == "input" or not all(t in raw for t in block.inputs):
+            continue
+        if block.kind in LINEAR:
+            first.add(block.name)
+        else:
+            raw.add(block.output)
+    return first

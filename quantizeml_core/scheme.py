@@ -1,0 +1,101 @@
+"""How scales are chosen where there is freedom. Two schemes share one solver.
+
+`Exact` (the default): multipliers carry no gain error. With a free output step, the step is the smallest one on the grid M * 2^-f that covers the
+range; with a given step (an addition, a per-tensor scale) the filter's weight step is widened until the ratio is on the grid.
+
+`Reference`: what the existing tool does (nearest 8-bit multiplier, absolute power-of-two steps before an addition). Only for comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from . import numerics
+from .align import align
+from .blocks import Block
+from .numerics import Floats, Ints
+
+Needs = Mapping[str, Floats]
+
+#: A multiplier that onnxruntime's fast kernel reproduces is preferred while it costs at most this much of the range.
+FAST_COST = 1.125
+
+
+class Choice(NamedTuple):
+    """acc_step * acc ~ step * y with y = (acc * multiplier) >> shift."""
+
+    acc_step: Floats
+    step: Floats
+    multiplier: Ints
+    shift: Ints
+
+
+class Scheme(Protocol):
+    """The choices that differ between schemes. `acc_step`: step of the accumulator, (F,)."""
+
+    def tied(self, blocks: Sequence[Block], needs: Needs, channels: Mapping[str, int], shared: frozenset[str]) -> dict[str, Floats]: ...
+    def weight_step(self, absmax: Floats, bits: int) -> Floats: ...
+    def free(self, acc_step: Floats, need: Floats, fast: bool) -> Choice: ...
+    def given(self, acc_step: Floats, step: Floats, fast: bool) -> Choice: ...
+
+
+class Exact:
+    """No gain error anywhere."""
+
+    def tied(self, blocks: Sequence[Block], needs: Needs, channels: Mapping[str, int], shared: frozenset[str]) -> dict[str, Floats]:
+        """Additions bind ratios only; a tensor with one step for all channels has that step given."""
+        given = align(blocks, needs, channels, shared)
+        return given | {t: need for t, need in needs.items() if len(need) == 1 and t not in given}
+
+    def weight_step(self, absmax: Floats, bits: int) -> Floats:
+        return numerics.symmetric_step(absmax, bits)
+
+    def free(self, acc_step: Floats, need: Floats, fast: bool) -> Choice:
+        """The smallest output step on the grid that is at least `need`."""
+        ratio = acc_step / need
+        m, f = numerics.multiplier_at_most(ratio, fast)
+        value = numerics.multiplier_value(m, f)
+        if fast:
+            dear = (value * FAST_COST < ratio) | (value > ratio * (1 + 1e-9))
+            m, f = (np.where(dear, full, quick) for full, quick in zip(numerics.multiplier_at_most(ratio), (m, f), strict=True))
+            value = numerics.multiplier_value(m, f)
+        return Choice(acc_step, acc_step / value, m, f)
+
+    def given(self, acc_step: Floats, step: Floats, fast: bool) -> Choice:
+        """The smallest accumulator step, at least `acc_step`, that reaches `step` exactly."""
+        ratio = acc_step / step
+        m, f = numerics.multiplier_at_least(ratio, fast)
+        value = numerics.multiplier_value(m, f)
+        if fast:
+            dear = (value > ratio * FAST_COST) | (value < ratio * (1 - 1e-9))
+            m, f = (np.where(dear, full, quick) for full, quick in zip(numerics.multiplier_at_least(ratio), (m, f), strict=True))
+            value = numerics.multiplier_value(m, f)
+        return Choice(step * value, np.broadcast_to(step, value.shape), m, f)
+
+
+class Reference:
+    """The existing tool's rounding, gain error included."""
+
+    def tied(self, blocks: Sequence[Block], needs: Needs, channels: Mapping[str, int], shared: frozenset[str]) -> dict[str, Floats]:
+        """Every operand of an addition, and the sum, gets the absolute step 2^-f, f = min(7 - w, 7), w = ceil(log2 range) (+1 at powers of two)."""
+        tensors = {t for b in blocks if b.kind == "add" for t in (*b.inputs, b.output)}
+        return {t: np.exp2(-np.clip(np.minimum(7 - _exponent(needs[t] * 127.0), 7), -31, 32)) for t in sorted(tensors)}
+
+    def weight_step(self, absmax: Floats, bits: int) -> Floats:
+        return numerics.symmetric_step(np.maximum(absmax, 2.0**-16), bits)
+
+    def free(self, acc_step: Floats, need: Floats, fast: bool) -> Choice:
+        m, f = numerics.multiplier_nearest(acc_step / need)
+        return Choice(acc_step, np.broadcast_to(need, acc_step.shape), m, f)
+
+    def given(self, acc_step: Floats, step: Floats, fast: bool) -> Choice:
+        m, f = numerics.multiplier_nearest(acc_step)
+        return Choice(acc_step, step, m, f + np.log2(step).astype(np.int64))
+
+
+def _exponent(x: Floats) -> Floats:
+    log = np.log2(x)
+    return np.ceil(log) + (log == np.floor(log))

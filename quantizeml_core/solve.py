@@ -1,0 +1,201 @@
+"""Solve: from ranges and bits to scales. No integer weight is made here; `bake` does that with what is decided here.
+
+Notation: `step` is the real value of one unit of a tensor, `acc_step` of one unit of an accumulator. Weights first absorb the step of every input
+channel, w' = w * step_in, so acc_step is the step of w' alone, per filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import numerics, tables
+from .blocks import LINEAR, Block
+from .blueprint import Blueprint
+from .calibration import Range
+from .entry import spread
+from .numerics import Floats, Ints
+from .plan import LayerPlan, Plan
+from .program import Format
+from .scheme import Choice, Exact, Scheme
+
+#: A channel is never resolved finer than this fraction of its tensor's widest channel, so dead channels keep a usable step.
+CHANNEL_FLOOR = 2.0**-8
+#: Smallest step there is: keeps all-zero tensors finite.
+SMALLEST = 2.0**-60
+#: Bias integers stay below 2^BIAS_BITS: a filter whose weights are tiny beside its bias gets a wider accumulator step.
+BIAS_BITS = 26
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Scales of one block. Absent parts are None.
+
+    Arguments:
+        output: format of the output tensor.
+        acc_step: (F,) step of the accumulator of a linear block, before table and pooling.
+        multiplier, shift: (F,) or (C,) requantization to the output.
+        table_steps: (step of the index, step of the entries) of a table activation.
+        table_multiplier, table_shift: requantization of the accumulator to the index.
+        operand_shifts: power-of-two factors of the operands of an addition.
+    """
+
+    output: Format
+    acc_step: Floats | None = None
+    multiplier: Ints | None = None
+    shift: Ints | None = None
+    table_multiplier: Ints | None = None
+    table_shift: Ints | None = None
+    table_steps: tuple[float, float] | None = None
+    operand_shifts: tuple[Ints, Ints] | None = None
+
+
+def solve(blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], scheme: Scheme | None = None) -> dict[str, Solution]:
+    """Scales for every block, by block name, in block order.
+
+    Arguments:
+        blueprint: with its entry rescaling folded (`entry.fold_entry`).
+        plan: bits, axes and ranges per block.
+        ranges: needed for the probes of table activations.
+    """
+    return _Solver(blueprint, plan, ranges, scheme or Exact()).run()
+
+
+class _Solver:
+    def __init__(self, blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], scheme: Scheme) -> None:
+        self.blueprint, self.plan, self.ranges, self.scheme = blueprint, plan, ranges, scheme
+        self.needs = {b.output: self._need(plan.layers[b.name]) for b in blueprint.blocks}
+        self.given = self._alignments()
+        self.formats: dict[str, Format] = {}
+
+    def run(self) -> dict[str, Solution]:
+        solutions: dict[str, Solution] = {}
+        for block in self.blueprint.blocks:
+            method = "linear" if block.kind in LINEAR else block.kind
+            solutions[block.name] = getattr(self, f"_{method}")(block, self.plan.layers[block.name])
+            self.formats[block.output] = solutions[block.name].output
+        return solutions
+
+    def _need(self, layer: LayerPlan) -> Floats:
+        """The smallest step that covers the calibrated range, floored for quiet channels."""
+        absmax = layer.absmax
+        floor = max(float(absmax.max(initial=0.0)) * CHANNEL_FLOOR, SMALLEST)
+        return numerics.symmetric_step(np.maximum(absmax, floor), layer.output_bits or 8, layer.signed)
+
+    def _alignments(self) -> dict[str, Floats]:
+        channels = {b.output: self.blueprint.channels(b.output) for b in self.blueprint.blocks}
+        shared = frozenset(b.output for b in self.blueprint.blocks if b.activation and b.activation.is_table)
+        return self.scheme.tied(self.blueprint.blocks, self.needs, channels, shared)
+
+    def _input(self, block: Block, layer: LayerPlan) -> Solution:
+        seen = self.ranges[block.output]
+        if layer.signed:
+            step = self.given.get(block.output, self.needs[block.output])
+            return Solution(Format(8, True, step, np.zeros(len(step), np.int64)))
+        step, zero_point = affine(layer, seen.integer)
+        return Solution(Format(8, False, step, zero_point))
+
+    def _linear(self, block: Block, layer: LayerPlan) -> Solution:
+        acc_step = self._accumulator_step(block, layer)
+        area = self._area(block)
+        if layer.output_bits is None:
+            return Solution(Format(32, True, acc_step), acc_step)
+        if block.activation and block.activation.is_table:
+            return self._table(block, layer, acc_step, area)
+        choice = self._choose(block.output, acc_step / area, _fast(block))
+        return _solution(layer, choice, choice.acc_step * area)
+
+    def _choose(self, tensor: str, acc_step: Floats, fast: bool) -> Choice:
+        step = self.given.get(tensor)
+        return self.scheme.free(acc_step, self.needs[tensor], fast) if step is None else self.scheme.given(acc_step, step, fast)
+
+    def _accumulator_step(self, block: Block, layer: LayerPlan) -> Floats:
+        folded = folded_weight(block, self.formats[block.inputs[0]])
+        bits = layer.weight_bits or 8
+        step = self.scheme.weight_step(np.abs(folded).reshape(len(folded), -1).max(axis=1), bits)
+        bias = np.abs(block.arrays.get("bias", np.zeros(1)))
+        step = np.maximum(step, np.maximum(bias * 2.0**-BIAS_BITS, SMALLEST))
+        reach = np.abs(folded).reshape(len(folded), -1).sum(axis=1) / step * 255 + bias / step
+        excess = np.maximum(0, np.ceil(np.log2(reach + 1)) + 1 - layer.buffer_bits)
+        return step * np.exp2(excess)
+
+    def _area(self, block: Block) -> int:
+        if not (block.pool and block.pool.kind == "gap"):
+            return 1
+        return convolution_area(block, self.blueprint.shapes[block.inputs[0]])
+
+    def _table(self, block: Block, layer: LayerPlan, acc_step: Floats, area: int) -> Solution:
+        activation = block.activation
+        assert activation is not None
+        widest = max(float(self.ranges[block.probe].absmax.max()), SMALLEST)
+        index_step = numerics.symmetric_step(np.array([widest]), tables.INDEX_BITS)
+        into = self.scheme.given(acc_step, index_step, False) if isinstance(self.scheme, Exact) else self.scheme.free(acc_step, index_step, False)
+        values = tables.evaluate(activation, float(index_step[0]))
+        table_step = numerics.symmetric_step(np.abs(values).max(keepdims=True), tables.TABLE_BITS)
+        out = self._choose(block.output, table_step / area, False)
+        steps = (float(index_step[0]), float(out.acc_step[0] * area))
+        return replace(_solution(layer, out, into.acc_step), table_multiplier=into.multiplier, table_shift=into.shift, table_steps=steps)
+
+    def _add(self, block: Block, layer: LayerPlan) -> Solution:
+        x, y = (self.formats[t].step for t in block.inputs)
+        unit = np.minimum(x, y)
+        shifts = (numerics.round_half_even(x / unit), numerics.round_half_even(y / unit))
+        if layer.output_bits is None:
+            return Solution(Format(32, True, unit), unit, operand_shifts=shifts)
+        step = self.given[block.output]
+        shift = numerics.round_half_even(np.log2(step / unit))
+        return Solution(Format(layer.output_bits, layer.signed, step), unit, shift=shift, operand_shifts=shifts)
+
+    def _concat(self, block: Block, layer: LayerPlan) -> Solution:
+        parts = [self.formats[t] for t in block.inputs]
+        signed = any(p.signed for p in parts)
+        bits = max(p.bits + (signed and not p.signed) for p in parts)
+        widths = [self.blueprint.channels(t) for t in block.inputs]
+        step = np.concatenate([np.broadcast_to(p.step, (w,)) for p, w in zip(parts, widths, strict=True)])
+        return Solution(Format(bits, signed, step))
+
+
+def _solution(layer: LayerPlan, choice: Choice, acc_step: Floats) -> Solution:
+    step = choice.step
+    if not layer.per_axis and np.all(step == step[0]):
+        step = step[:1]
+    return Solution(Format(layer.output_bits or 8, layer.signed, step), acc_step, choice.multiplier, choice.shift)
+
+
+def _fast(block: Block) -> bool:
+    """Can onnxruntime's QLinearConv carry this block? A ReLU right after a convolution, nothing summed in between."""
+    gap = block.pool is not None and block.pool.kind == "gap"
+    return block.kind in ("conv2d", "depthwise2d") and block.activation is not None and not block.activation.is_table and not gap
+
+
+def affine(layer: LayerPlan, integer: bool) -> tuple[Floats, Ints]:
+    """uint8 step and zero point from a range that is first widened to hold zero: step = (high - low) / 255, zero_point = round(-low / step).
+
+    Whole-number samples within 256 levels get step 1, so pixels pass unchanged.
+    """
+    assert layer.low is not None and layer.high is not None
+    low, high = np.minimum(layer.low, 0.0).astype(np.float64), np.maximum(layer.high, 0.0).astype(np.float64)
+    if not layer.per_axis:
+        low, high = low.min(keepdims=True), high.max(keepdims=True)
+    step = np.maximum((high - low) / 255.0, SMALLEST)
+    if integer and step.max() <= 1.0:
+        step = np.ones_like(step)
+    return step, np.clip(numerics.round_half_even(-low / step), 0, 255)
+
+
+def folded_weight(block: Block, source: Format) -> Floats:
+    """w' = w * step of the input channel, float64, in the block's layout."""
+    assert block.weight is not None
+    return block.weight.astype(np.float64) * spread(block, source.step)
+
+
+def convolution_area(block: Block, shape: tuple[int | None, ...]) -> int:
+    """Number of pixels of a convolution's output: what a global average divides by."""
+    assert block.weight is not None
+    size = 1
+    for axis in (0, 1):
+        extent = int(shape[2 + axis] or 0) + block.pads[axis] + block.pads[axis + 2]
+        size *= (extent - block.weight.shape[2 + axis]) // block.strides[axis] + 1
+    return size

@@ -1,0 +1,56 @@
+"""Activation tables: a function of one variable as 2048 integers.
+
+The accumulator is requantized to an 11-bit signed index i (value i * step_in), looked up, and requantized again:
+
+    table[i] = round_half_even(f(i * step_in) / step_lut),  14-bit signed,  step_lut >= max|f| / 8191
+
+Entries are stored in the order 0..1023, -1024..-1, so that a negative index counts from the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import sqrt
+
+import numpy as np
+
+from . import numerics
+from .blocks import Activation
+from .numerics import Floats, Ints
+
+INDEX_BITS = 11
+TABLE_BITS = 14
+
+
+def _erf(x: Floats) -> Floats:
+    from math import erf
+
+    return np.vectorize(erf, otypes=[np.float64])(x)
+
+
+def _sigmoid(x: Floats) -> Floats:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+FUNCTIONS: Mapping[str, Callable[[Floats, float], Floats]] = {
+    "gelu": lambda x, alpha: 0.5 * x * (1.0 + _erf(x / sqrt(2.0))),
+    "swish": lambda x, alpha: x * _sigmoid(x),
+    "hard_swish": lambda x, alpha: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0,
+    "leaky_relu": lambda x, alpha: np.where(x < 0, alpha * x, x),
+}
+
+
+def indices() -> Ints:
+    """Table positions in storage order: 0..1023, -1024..-1."""
+    half = 2 ** (INDEX_BITS - 1)
+    return np.concatenate([np.arange(half), np.arange(-half, 0)])
+
+
+def evaluate(activation: Activation, step_in: float) -> Floats:
+    """The function at every index, in storage order."""
+    return FUNCTIONS[activation.name](indices() * step_in, activation.alpha or 0.0)
+
+
+def table(activation: Activation, step_in: float, step_table: float) -> Ints:
+    """The 14-bit entries, in storage order."""
+    return numerics.quantize(evaluate(activation, step_in), step_table, *numerics.int_range(TABLE_BITS))
