@@ -1,0 +1,33 @@
+"""Where a quantized model goes when the user does not say: `net.onnx` becomes `net_i8_w8_a8.onnx` beside it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..errors import UsageError
+from ..files import check_destination
+from ..params import QuantizationParams
+
+_SCHEME = re.compile(r"_i\d+_w\d+_a\d+.*$")
+_MODEL_SUFFIXES = (".onnx", ".h5", ".keras")
+
+
+def default_name(model: Path, params: QuantizationParams, config: Path | None = None) -> Path:
+    """The model's path with its old scheme cut off and the new one, or the configuration's name, in its place."""
+    stem = _SCHEME.sub("", model.stem)
+    scheme = config.stem if config else f"i{params.input_weight_bits}_w{params.weight_bits}_a{params.activation_bits}"
+    return model.with_name(f"{stem}_{scheme}{model.suffix.lower()}")
+
+
+def destination(model: Path, params: QuantizationParams, config: Path | None, save_name: Path | None) -> Path:
+    """Where to save, proven writable and not the model itself."""
+    path = _with_suffix(save_name, model.suffix.lower()) if save_name else default_name(model, params, config)
+    if path.resolve() == model.resolve():
+        raise UsageError("the result would overwrite the model itself", where=f"`{path}`", do="Choose another name with -s/--save_name")
+    return check_destination(path)
+
+
+def _with_suffix(path: Path, suffix: str) -> Path:
+    stem = path.with_suffix("") if path.suffix.lower() in _MODEL_SUFFIXES else path
+    return stem.with_name(stem.name + suffix)

@@ -1,0 +1,72 @@
+"""What `quantizeml quantize` tells about a result: what was quantized, how, how far, where it stopped and why, findings, where the file is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..blueprint import Blueprint, Coverage
+from ..match import stop_message
+from ..params import QuantizationParams
+from ..report.findings import ordered, table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ..api import Result
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the command knows beside the result: the files, the target and the parameters, all resolved."""
+
+    model: Path
+    saved: Path
+    target: str
+    params: QuantizationParams
+
+    @property
+    def scheme(self) -> str:
+        p = self.params
+        axes = "per-tensor" if p.per_tensor_activations else "per-axis"
+        return f"i{p.input_weight_bits} w{p.weight_bits} a{p.activation_bits}, {axes} activations, target {self.target}"
+
+
+def as_text(result: Result, facts: Facts) -> list[RenderableType]:
+    """Lines, and a table of findings when there are some."""
+    lines: list[RenderableType] = [
+        f"{facts.model} -> {facts.saved} ({facts.saved.stat().st_size / 1000:.0f} kB)",
+        f"  scheme    {facts.scheme}",
+        f"  blocks    {_kinds(result.blueprint)}",
+        f"  coverage  {_coverage(result.blueprint.coverage)}",
+        *(f"  stopped   {stop_message(stop)}" for stop in result.blueprint.stops),
+    ]
+    return [*lines, "", table(result.findings)] if result.findings else lines
+
+
+def as_json(result: Result, facts: Facts) -> dict[str, Any]:
+    """The same, for machines."""
+    return {
+        "model": str(facts.model),
+        "saved": str(facts.saved),
+        "bytes": facts.saved.stat().st_size,
+        "target": facts.target,
+        "qparams": facts.params.to_json(),
+        "blocks": [{"name": block.name, "kind": block.kind} for block in result.blueprint.blocks],
+        "coverage": asdict(result.blueprint.coverage),
+        "stops": [asdict(stop) for stop in result.blueprint.stops],
+        "findings": [finding.to_json() for finding in ordered(result.findings)],
+        "warnings": list(result.warnings),
+    }
+
+
+def _kinds(blueprint: Blueprint) -> str:
+    counts = Counter(block.kind for block in blueprint.blocks)
+    return f"{len(blueprint.blocks)}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
+def _coverage(cover: Coverage) -> str:
+    share = f", {100 * cover.macs / cover.total_macs:.1f} % of the multiplications" if cover.total_macs else ""
+    return f"{cover.nodes} of {cover.total} nodes{share}"
