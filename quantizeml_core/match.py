@@ -4,7 +4,8 @@ The walk goes in topological order from tensors that are already quantized. A no
 goes on over a tensor that has one reader, is no output of the graph and is not where the user asked to end. The longest line whose rule
 accepts wins; equal lengths are settled by (priority, rule name, source), so the order in which rules were installed never matters.
 
-Failure is a value: every refusal is noted as a `Miss` at the node that failed, and a node that ends coverage reports the one that came nearest.
+Failure is a value: every refusal is noted as a `Miss` at the node that failed, and a node that ends coverage reports the one that came
+nearest.
 """
 
 from __future__ import annotations
@@ -175,11 +176,11 @@ class _Walk:
         self.misses.setdefault(miss.node, []).append(miss)
 
     def nearest(self, node: Node) -> str:
-        """The miss with most nodes matched; failing that, where a rule would have taken this operation."""
+        """The miss with most nodes matched; failing that, where rules would have taken this operation."""
         misses = self.misses.get(node.name)
         if misses:
             return min(misses, key=lambda m: (-m.progress, m.rule.order if m.rule else ())).text()
-        return next((hint for rule in self.rules if (hint := _elsewhere(rule, node.op))), "")
+        return _elsewhere(self.rules, node.op)
 
 
 def _accepting(lines: tuple[Line, ...], depth: int, view: GraphView, node: Node) -> tuple[tuple[Line, ...], str]:
@@ -193,14 +194,16 @@ def _accepting(lines: tuple[Line, ...], depth: int, view: GraphView, node: Node)
     return (), next((f"refuses it: {r}" for r in refusals.values() if r), f"expected {expected}, got {node.op}")
 
 
-def _elsewhere(rule: Rule, op: str) -> str:
-    """`conv2d (quantizeml-onnx) takes Relu only after Conv or MaxPool`, empty when the rule never takes the operation."""
-    before = {a.op for line in rule.pattern.lines for a, b in zip(line, line[1:]) if b.op == op}
-    return f"{rule.label} takes {op} only after {_listing(sorted(before))}" if before else ""
+def _elsewhere(rules: Sequence[Rule], op: str) -> str:
+    """`Relu is taken only after Add or Conv (rules add, conv2d)`, empty when no rule ever takes the operation."""
+    before = {rule.name: {a.op for line in rule.pattern.lines for a, b in zip(line, line[1:]) if b.op == op} for rule in rules}
+    names = [name for name, ops in before.items() if ops]
+    ops = _listing(sorted(set().union(*before.values())))
+    return f"{op} is taken only after {ops} (rules {', '.join(sorted(names))})" if names else ""
 
 
 def _listing(words: Sequence[str]) -> str:
-    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def _checked(rule: Rule, match: Match, outcome: Any) -> Block | Miss:

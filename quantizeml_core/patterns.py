@@ -157,7 +157,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not self.pattern.lines or not all(self.pattern.lines):
-            raise PluginError("its pattern also matches no node at all", where=f"rule `{self.label}`", do="Make at least one operation mandatory")
+            raise PluginError("its pattern also matches no node at all", where=f"rule `{self.label}`", do="Make one operation mandatory")
 
     @property
     def label(self) -> str:
@@ -170,7 +170,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Miss:
-    """Why something is not a block. A rule gives the reason; the matcher adds the rule, the node that failed and how many nodes had matched."""
+    """Why something is not a block. A rule gives the reason; the matcher adds the rule, the node that failed and how many nodes matched."""
 
     reason: str
     rule: Rule | None = None

@@ -132,7 +132,7 @@ STRICT = rule("strict", P("Conv") >> P("Relu"))
      "`b` (LeakyRelu): no rule covers it. Nearest: conv (dist) expected Clip, MaxPool or Relu, got LeakyRelu."),
     ("a=Conv x; b=LeakyRelu a", (STRICT,), "`a` (Conv): no rule covers it."),
     ("l=Lambda x", (CONV,), "`l` (Lambda): no rule covers it."),
-    ("a=Add x x; r=Relu a", (CONV, ADD), "`r` (Relu): no rule covers it. Nearest: conv (dist) takes Relu only after Conv or MaxPool."),
+    ("a=Add x x; r=Relu a", (CONV, ADD), "`r` (Relu): no rule covers it. Nearest: Relu is taken only after Conv or MaxPool (rules conv)."),
     ("a=Conv x; b=Relu a; c=Conv a", (CONV,), "`b` (Relu): no rule covers it. Nearest: conv (dist) cannot fuse Relu: 2 nodes read `a`."),
     ("a=Conv x; c6=Clip a", (GUARDED,), "`c6` (Clip): no rule covers it. Nearest: guarded (dist) refuses it: its bound is 6."),
     ("a=Conv x; b=Add a y", (CONV, ADD), "`b` (Add): its input `y` is not quantized."),
