@@ -1,0 +1,181 @@
+"""What the integer blocks cannot take from an ONNX node, in words a user can act on.
+
+Each guard is a function (view, node) -> None, or the reason of the refusal.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quantizeml_core.match import Node
+
+from .view import OnnxView, ints, operand, operands, present
+
+UNBOUNDED = float(np.finfo(np.float32).max)
+NO_SHAPE = "the shape of `{}` is not known: give the model an input shape"
+
+
+def first(view: OnnxView, node: Node, *guards) -> str | None:
+    """The first refusal among several guards."""
+    return next((reason for guard in guards if (reason := guard(view, node))), None)
+
+
+def constant_weights(view: OnnxView, node: Node) -> str | None:
+    """Weight (input 1) and bias (input 2, optional) are constants."""
+    names = {1: "weight", 2: "bias"}
+    computed = [name for i, name in names.items() if present(node, i) and operand(view, node, i) is None]
+    return f"its {computed[0]} is computed by the model, only a constant can be quantized" if computed else None
+
+
+def two_dimensional(view: OnnxView, node: Node) -> str | None:
+    rank = operand(view, node, 1).ndim
+    return None if rank == 4 else f"it is a {rank - 2}-D convolution, only 2-D ones (N, C, H, W) can be quantized"
+
+
+def dilations(view: OnnxView, node: Node) -> str | None:
+    values = ints(node, "dilations", (1, 1))
+    return None if set(values) <= {1} else f"its dilations are {_tuple(values)}, only 1 can be quantized"
+
+
+def explicit_pads(view: OnnxView, node: Node) -> str | None:
+    auto_pad = node.native.attributes.get_string("auto_pad", "NOTSET")
+    if auto_pad not in ("NOTSET", "VALID"):
+        return f"its auto_pad is {auto_pad}, which cannot be made explicit while the input size is not known: give the model an input shape"
+    pads = ints(node, "pads", ())
+    return f"its pads {_tuple(pads)} are negative, which crops" if any(p < 0 for p in pads) else None
+
+
+def convolution(view: OnnxView, node: Node) -> str | None:
+    """Everything a convolution must be, whatever its groups."""
+    return first(view, node, constant_weights, two_dimensional, dilations, explicit_pads)
+
+
+def ungrouped(view: OnnxView, node: Node) -> str | None:
+    return None if _groups(node) == 1 else _grouping(view, node)
+
+
+def depthwise(view: OnnxView, node: Node) -> str | None:
+    """Groups equal channels equal filters; a weight of shape (C, 1, kh, kw), C > 1."""
+    shape = _weight_shape(view, node)
+    return None if shape and 1 < _groups(node) == shape[0] and shape[1] == 1 else _grouping(view, node)
+
+
+def _grouping(view: OnnxView, node: Node) -> str:
+    groups, shape = _groups(node), _weight_shape(view, node)
+    if not shape:
+        return f"it has {groups} groups and a weight computed by the model"
+    found = f"it has {groups} groups, {groups * shape[1]} channels and {shape[0]} filters"
+    return f"{found}, only 1 group, or as many as channels and filters, can be quantized"
+
+
+def _groups(node: Node) -> int:
+    return node.native.attributes.get_int("group", 1)
+
+
+def _weight_shape(view: OnnxView, node: Node) -> tuple[int, ...]:
+    weight = operand(view, node, 1)
+    return () if weight is None else weight.shape
+
+
+def max_pool(view: OnnxView, node: Node) -> str | None:
+    """Floor mode, no dilation, two spatial dimensions, no index output."""
+    attributes = node.native.attributes
+    if attributes.get_int("ceil_mode", 0):
+        return "its ceil_mode is 1, only windows that fit (ceil_mode 0) can be quantized"
+    if len(ints(node, "kernel_shape", ())) != 2:
+        return f"its window is {_tuple(ints(node, 'kernel_shape', ()))}, only 2-D pooling can be quantized"
+    return first(view, node, dilations, explicit_pads)
+
+
+def global_pool(view: OnnxView, node: Node) -> str | None:
+    """The number of averaged pixels is part of the scale: it must be known."""
+    shape = view.shape(node.inputs[0])
+    return None if shape and len(shape) == 4 and None not in shape[2:] else NO_SHAPE.format(node.inputs[0])
+
+
+def clip(view: OnnxView, node: Node) -> str | None:
+    """max(0, .) with a constant positive upper bound, or none."""
+    low, high = clip_bounds(view, node)
+    if low is None or high is None:
+        return "its bounds are computed by the model, only constants can be quantized"
+    if low == 0 < high:
+        return None
+    return f"it clips to [{low:g}, {high:g}], only a lower bound of 0 and an upper bound above it can be quantized"
+
+
+def clip_bounds(view: OnnxView, node: Node) -> tuple[float | None, float | None]:
+    """Lower and upper bound (attributes before opset 11, inputs since); None for a computed one, -inf and inf for absent ones."""
+    return _bound(view, node, "min", 1, -np.inf), _bound(view, node, "max", 2, np.inf)
+
+
+def _bound(view: OnnxView, node: Node, name: str, index: int, absent: float) -> float | None:
+    if not present(node, index):
+        value = node.native.attributes.get_float(name, absent)
+    elif (constant := operand(view, node, index)) is None:
+        return None
+    else:
+        value = float(constant.reshape(-1)[0])
+    return float(absent) if abs(value) >= UNBOUNDED else value
+
+
+def gelu(view: OnnxView, node: Node) -> str | None:
+    mode = node.native.attributes.get_string("approximate", "none")
+    return None if mode == "none" else f"its approximate is {mode!r}, only 'none' can be quantized"
+
+
+def swish(view: OnnxView, node: Node) -> str | None:
+    alpha = node.native.attributes.get_float("alpha", 1.0)
+    return None if alpha == 1 else f"its alpha is {alpha:g}, only 1 can be quantized"
+
+
+def flatten(view: OnnxView, node: Node) -> str | None:
+    """(N, ...) -> (N, everything else)."""
+    shape, axis = view.shape(node.inputs[0]), node.native.attributes.get_int("axis", 1)
+    if shape is None:
+        return NO_SHAPE.format(node.inputs[0])
+    return None if axis in (1, 1 - len(shape)) and len(shape) > 1 else f"it flattens from axis {axis}, only axis 1 can be quantized"
+
+
+def gemm(view: OnnxView, node: Node) -> str | None:
+    """alpha = beta = 1, transA = 0, transB = 1, constant weight (F, Cin) and bias."""
+    attributes = node.native.attributes
+    found = {k: attributes.get_int(k, 0) for k in ("transA", "transB")} | {k: attributes.get_float(k, 1.0) for k in ("alpha", "beta")}
+    allowed = {"transA": 0, "transB": 1, "alpha": 1, "beta": 1}
+    wrong = [f"{k} is {found[k]:g}, only {v} can be quantized" for k, v in allowed.items() if found[k] != v]
+    return f"its {wrong[0]}" if wrong else first(view, node, constant_weights, gemm_bias)
+
+
+def gemm_bias(view: OnnxView, node: Node) -> str | None:
+    bias, filters = operand(view, node, 2), len(operand(view, node, 1))
+    if bias is None or bias.shape in ((filters,), (1, filters)) or bias.size == 1:
+        return None
+    return f"its bias has shape {bias.shape}, only one value per filter ({filters},) can be quantized"
+
+
+def same_shapes(view: OnnxView, node: Node) -> str | None:
+    """Two different computed tensors of one known shape, batch aside."""
+    if len(node.inputs) != 2:
+        return "one operand is a constant, only the sum of two tensors can be quantized"
+    a, b = (view.shape(t) for t in node.inputs)
+    if node.inputs[0] == node.inputs[1]:
+        return f"both operands are `{node.inputs[0]}`, only two different tensors can be quantized"
+    if a is None or b is None or None in (*a[1:], *b[1:]):
+        return NO_SHAPE.format(node.inputs[0 if a is None or None in a[1:] else 1])
+    return None if a[1:] == b[1:] and len(a) > 1 else f"it adds shapes {a} and {b}, only equal ones can be quantized"
+
+
+def channel_concat(view: OnnxView, node: Node) -> str | None:
+    """Two computed tensors, side by side on axis 1."""
+    axis, shape = node.native.attributes.get_int("axis", 1), view.shape(node.outputs[0])
+    if shape is None:
+        return NO_SHAPE.format(node.outputs[0])
+    if axis not in (1, 1 - len(shape)):
+        return f"it joins along axis {axis}, only channels (axis 1) can be quantized"
+    count = len(operands(node))
+    if count == len(node.inputs) == 2:
+        return None
+    return f"it joins {count} tensors ({len(node.inputs)} computed), only two computed ones can be quantized"
+
+
+def _tuple(values: tuple[int, ...]) -> str:
+    return "(" + ", ".join(map(str, values)) + ")"

@@ -1,0 +1,131 @@
+"""The built-in rules: which lines of ONNX operations are one hardware block.
+
+    conv2d, depthwise2d   Conv [MaxPool] [activation] in either order;  Conv [activation] [GlobalAveragePool]
+    dense                 [Flatten] Gemm [Relu | Clip]
+    add                   Add [Relu | Clip]
+    concat                Concat of two tensors
+
+An activation is Relu, Clip(0, b), or a table: Swish, HardSwish, Gelu, LeakyRelu. The graph is the sanitized one; what a node must look
+like stands in `guards`. What only some targets run is asked from the target's capabilities. A block is called like its Conv, Gemm, Add or
+Concat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+
+from quantizeml_core.blocks import Activation, Block, Pool
+from quantizeml_core.match import Match, Miss, Node, P, Rule
+from quantizeml_core.target import CAPABILITIES, Target
+
+from . import guards
+from .view import OnnxView, ints, operand
+
+SOURCE = "quantizeml-onnx"
+PRIORITY = 10
+"""Behind the default 0, so that a plugin's rule for the same line goes first."""
+
+TABLES: Mapping[str, str] = {"Swish": "swish", "HardSwish": "hard_swish", "Gelu": "gelu", "LeakyRelu": "leaky_relu"}
+
+RELU = P("Relu") | P("Clip", guards.clip)
+TABLE = P("Swish", guards.swish) | P("HardSwish") | P("Gelu", guards.gelu) | P("LeakyRelu")
+MAX_POOL = P("MaxPool", guards.max_pool)
+GLOBAL_POOL = P("GlobalAveragePool", guards.global_pool)
+POST = P.either_order(P.opt(MAX_POOL), P.opt(RELU | TABLE)) | (P.opt(RELU | TABLE) >> P.opt(GLOBAL_POOL))
+
+Build = Callable[[Match], "Block | Miss"]
+
+
+def builtin_rules(target: Target) -> tuple[Rule, ...]:
+    """The rules of this frontend for one target."""
+    def rule(name: str, pattern: P, build: Callable[[Target, Match], Block | Miss]) -> Rule:
+        return Rule(name, pattern, partial(build, target), SOURCE, PRIORITY)
+
+    return (
+        rule("add", P("Add") >> P.opt(RELU), _add),
+        rule("concat", P("Concat"), _concat),
+        rule("conv2d", P("Conv", guards.ungrouped) >> POST, partial(_convolution, "conv2d")),
+        rule("dense", P.opt(P("Flatten", guards.flatten)) >> P("Gemm") >> P.opt(RELU), _dense),
+        rule("depthwise2d", P("Conv", guards.depthwise) >> POST, partial(_convolution, "depthwise2d")),
+    )
+
+
+def _convolution(kind: str, target: Target, match: Match) -> Block | Miss:
+    conv, pool, activation = match.nodes[0], _pool(match), _activation(match)
+    needed = {
+        "depthwise2d": kind == "depthwise2d",
+        "depthwise2d.pool": kind == "depthwise2d" and pool is not None,
+        "activation.table": activation is not None and activation.is_table,
+    }
+    refusal = guards.convolution(match.view, conv) or _incapable(target, needed) or _order(activation, pool)
+    if refusal:
+        return Miss(refusal)
+    return Block(
+        conv.name, kind, match.inputs, match.output, strides=ints(conv, "strides", (1, 1)), pads=ints(conv, "pads", (0, 0, 0, 0)),
+        groups=conv.native.attributes.get_int("group", 1), activation=activation, pool=pool, arrays=_weights(match.view, conv),
+    )
+
+
+def _dense(target: Target, match: Match) -> Block | Miss:
+    gemm = match.find("Gemm")
+    if refusal := guards.gemm(match.view, gemm):
+        return Miss(refusal)
+    rank = len(match.view.shape(match.inputs[0]) or (None, None))
+    return Block(
+        gemm.name, "dense", match.inputs, match.output, flatten=rank > 2, activation=_activation(match), arrays=_weights(match.view, gemm),
+    )
+
+
+def _add(target: Target, match: Match) -> Block | Miss:
+    add, activation = match.nodes[0], _activation(match)
+    refusal = guards.same_shapes(match.view, add) or _incapable(target, {"add": True, "add.activation": activation is not None})
+    return Miss(refusal) if refusal else Block(add.name, "add", match.inputs, match.output, activation=activation)
+
+
+def _concat(target: Target, match: Match) -> Block | Miss:
+    concat = match.nodes[0]
+    refusal = guards.channel_concat(match.view, concat) or _incapable(target, {"concat": True})
+    return Miss(refusal) if refusal else Block(concat.name, "concat", match.inputs, match.output)
+
+
+def _incapable(target: Target, needed: Mapping[str, bool]) -> str | None:
+    lacking = [c for c, need in needed.items() if need and not target.can(c)]
+    return f"target `{target.name}` lacks `{lacking[0]}` ({CAPABILITIES[lacking[0]]})" if lacking else None
+
+
+def _order(activation: Activation | None, pool: Pool | None) -> str | None:
+    if activation and activation.is_table and pool and pool.kind == "max":
+        return f"max pooling and a table activation ({activation.name}) do not fit into one block"
+    return None
+
+
+def _activation(match: Match) -> Activation | None:
+    if match.find("Relu"):
+        return Activation("relu")
+    if clip := match.find("Clip"):
+        bound = guards.clip_bounds(match.view, clip)[1]
+        return Activation("relu", bound=None if np.isinf(bound) else bound)
+    return _table(match.find(*TABLES))
+
+
+def _table(node: Node | None) -> Activation | None:
+    if node is None:
+        return None
+    return Activation(TABLES[node.op], alpha=node.native.attributes.get_float("alpha", 0.01) if node.op == "LeakyRelu" else None)
+
+
+def _pool(match: Match) -> Pool | None:
+    if match.find("GlobalAveragePool"):
+        return Pool("gap")
+    if (pool := match.find("MaxPool")) is None:
+        return None
+    return Pool("max", ints(pool, "kernel_shape", (1, 1)), ints(pool, "strides", (1, 1)), ints(pool, "pads", (0, 0, 0, 0)))
+
+
+def _weights(view: OnnxView, node: Node) -> dict[str, np.ndarray]:
+    """Weight as it stands, (F, C/groups, kh, kw) or (F, Cin), and bias as (F,) when there is one."""
+    weight, bias = operand(view, node, 1), operand(view, node, 2)
+    return {"weight": weight} if bias is None else {"weight": weight, "bias": np.broadcast_to(bias.reshape(-1), len(weight))}

@@ -1,0 +1,219 @@
+"""Which lines of ONNX operations become which block, and in what words the others are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from quantizeml_core.blocks import Activation, Block, Pool
+from quantizeml_core.blueprint import Blueprint
+from quantizeml_core.builtin import GENERIC
+from quantizeml_core.match import stop_message
+from quantizeml_core.target import Target
+from quantizeml_onnx.rules import builtin_rules
+from quantizeml_onnx.survey import survey
+
+CONSTANTS = {
+    "w": np.arange(4 * 3 * 3 * 3, dtype=np.float32).reshape(4, 3, 3, 3), "b": np.arange(4, dtype=np.float32),
+    "w4": np.ones((4, 4, 1, 1), np.float32), "wd": np.ones((4, 1, 3, 3), np.float32), "wg": np.ones((4, 2, 3, 3), np.float32),
+    "wm": np.ones((8, 1, 3, 3), np.float32), "w1d": np.ones((4, 3, 3), np.float32),
+    "g": np.ones((5, 3), np.float32), "gb": np.arange(5, dtype=np.float32), "gb1": np.ones((1, 5), np.float32), "gs": np.float32(2),
+    "gn": np.ones((2, 5), np.float32), "gt": np.ones((3, 5), np.float32), "gf": np.ones((5, 192), np.float32),
+    "zero": np.float32(0), "six": np.float32(6), "minus": np.float32(-1), "huge": np.float32(3.4028235e38), "half": np.float32([[[[0.5]]]]),
+}
+
+IMAGE = "float[N,3,8,8] x"
+MIXED = "float[N,4,8,8] x"
+VECTOR = "float[N,3] x"
+
+
+def network(body: str, inputs: str = IMAGE, outputs: str = "float[N,C,H,W] y", opset: int = 18) -> ir.Model:
+    """A graph in ONNX text, its constants by name, every node called like its first output."""
+    text = f'<ir_version: 10, opset_import: ["" : {opset}, "quantizeml" : 1, "com.acme" : 1]> g ({inputs}) => ({outputs}) {{ {body} }}'
+    model = onnx.parser.parse_model(text)
+    used = {name for node in model.graph.node for name in node.input}
+    for name in sorted(used & CONSTANTS.keys()):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(CONSTANTS[name]), name))
+    for node in model.graph.node:
+        node.name = f"n_{node.output[0]}"
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return ir.from_proto(onnx.shape_inference.infer_shapes(model))
+
+
+def blueprint(body: str, inputs: str = IMAGE, outputs: str = "float[N,C,H,W] y", target: Target = GENERIC, opset: int = 18) -> Blueprint:
+    return survey(network(body, inputs, outputs, opset), builtin_rules(target))
+
+
+def blocks(body: str, inputs: str = IMAGE, **options) -> tuple[Block, ...]:
+    return tuple(b for b in blueprint(body, inputs, **options).blocks if b.kind != "input")
+
+
+RELU, RELU6 = Activation("relu"), Activation("relu", bound=6.0)
+MAX, GAP = Pool("max", (2, 2), (2, 2)), Pool("gap")
+MAXPOOL = "MaxPool<kernel_shape=[2,2], strides=[2,2]>"
+SWISH = Activation("swish")
+
+
+@pytest.mark.parametrize("body, activation, pool", [
+    ("y = Conv(x, w)", None, None),
+    ("c = Conv(x, w, b) y = Relu(c)", RELU, None),
+    ("c = Conv(x, w) y = Clip(c, zero, six)", RELU6, None),
+    ("c = Conv(x, w) y = Clip(c, zero)", RELU, None),
+    ("c = Conv(x, w) y = Clip(c, zero, huge)", RELU, None),
+    ("c = Conv(x, w) r = Relu(c) y = GlobalAveragePool(r)", RELU, GAP),
+    ("c = Conv(x, w) r = Clip(c, zero, six) y = GlobalAveragePool(r)", RELU6, GAP),
+    ("c = Conv(x, w) y = GlobalAveragePool(c)", None, GAP),
+    (f"c = Conv(x, w) r = Relu(c) y = {MAXPOOL}(r)", RELU, MAX),
+    (f"c = Conv(x, w) m = {MAXPOOL}(c) y = Relu(m)", RELU, MAX),
+    (f"c = Conv(x, w) m = {MAXPOOL}(c) y = Clip(m, zero, six)", RELU6, MAX),
+    (f"c = Conv(x, w) y = {MAXPOOL}(c)", None, MAX),
+    ("c = Conv(x, w) y = quantizeml.Swish(c)", SWISH, None),
+    ("c = Conv(x, w) s = HardSwish(c) y = GlobalAveragePool(s)", Activation("hard_swish"), GAP),
+    ("c = Conv(x, w) y = HardSwish(c)", Activation("hard_swish"), None),
+    ("c = Conv(x, w) y = quantizeml.Gelu(c)", Activation("gelu"), None),
+    ("c = Conv(x, w) y = LeakyRelu<alpha=0.25>(c)", Activation("leaky_relu", alpha=0.25), None),
+])
+def test_convolution_lines(body: str, activation: Activation | None, pool: Pool | None) -> None:
+    (block,) = blocks(body)
+    assert (block.kind, block.activation, block.pool, block.output) == ("conv2d", activation, pool, "y")
+    assert block.name in ("n_c", "n_y")
+
+
+def test_bounds_are_read_from_attributes_before_opset_11() -> None:
+    (block,) = blocks("c = Conv(x, w) y = Clip<min=0.0, max=6.0>(c)", opset=8)
+    assert block.activation == RELU6
+
+
+def test_geometry_and_arrays_of_a_convolution() -> None:
+    (block,) = blocks("y = Conv<strides=[2,1], pads=[1,2,0,1]>(x, w, b)")
+    assert (block.strides, block.pads, block.groups, block.inputs) == ((2, 1), (1, 2, 0, 1), 1, ("quantize",))
+    np.testing.assert_array_equal(block.weight, CONSTANTS["w"])
+    np.testing.assert_array_equal(block.arrays["bias"], CONSTANTS["b"])
+
+
+def test_geometry_of_a_pool() -> None:
+    (block,) = blocks("c = Conv(x, w) y = MaxPool<kernel_shape=[3,2], strides=[2,1], pads=[1,0,0,1]>(c)")
+    assert block.pool == Pool("max", (3, 2), (2, 1), (1, 0, 0, 1))
+
+
+@pytest.mark.parametrize("body, activation, pool", [
+    ("y = Conv<group=4>(x, wd)", None, None),
+    ("c = Conv<group=4>(x, wd, b) y = Relu(c)", RELU, None),
+    ("c = Conv<group=4>(x, wd) y = Clip(c, zero, six)", RELU6, None),
+    ("c = Conv<group=4>(x, wd) r = Relu(c) y = GlobalAveragePool(r)", RELU, GAP),
+    (f"c = Conv<group=4>(x, wd) r = Relu(c) y = {MAXPOOL}(r)", RELU, MAX),
+])
+def test_depthwise_lines(body: str, activation: Activation | None, pool: Pool | None) -> None:
+    (block,) = blocks(body, MIXED)
+    assert (block.kind, block.groups, block.activation, block.pool) == ("depthwise2d", 4, activation, pool)
+
+
+@pytest.mark.parametrize("body, inputs, flatten, activation", [
+    ("y = Gemm<transB=1>(x, g, gb)", VECTOR, False, None),
+    ("y = Gemm<transB=1>(x, g)", VECTOR, False, None),
+    ("d = Gemm<transB=1>(x, g, gb1) y = Relu(d)", VECTOR, False, RELU),
+    ("d = Gemm<transB=1>(x, g, gs) y = Clip(d, zero, six)", VECTOR, False, RELU6),
+    ("f = Flatten(x) y = Gemm<transB=1>(f, gf)", IMAGE, True, None),
+    ("f = Flatten<axis=-3>(x) d = Gemm<transB=1>(f, gf) y = Relu(d)", IMAGE, True, RELU),
+    ("f = Flatten(x) y = Gemm<transB=1>(f, gf)", "float[N,3,64] x", True, None),
+    ("f = Flatten(x) y = Gemm<transB=1>(f, g)", VECTOR, False, None),
+])
+def test_dense_lines(body: str, inputs: str, flatten: bool, activation: Activation | None) -> None:
+    (block,) = blocks(body, inputs)
+    assert (block.kind, block.flatten, block.activation, block.inputs) == ("dense", flatten, activation, ("quantize",))
+    assert block.arrays.get("bias", np.zeros(5)).shape == (5,)
+
+
+@pytest.mark.parametrize("body, expected", [
+    ("c = Conv(x, w) d = Conv(x, w) y = Add(c, d)", ("add", "n_y", ("c", "d"), None)),
+    ("c = Conv(x, w) d = Conv(x, w) a = Add(c, d) y = Relu(a)", ("add", "n_a", ("c", "d"), RELU)),
+    ("c = Conv(x, w) d = Conv(x, w) y = Concat<axis=1>(c, d)", ("concat", "n_y", ("c", "d"), None)),
+    ("c = Conv(x, w) d = Conv(x, w) y = Concat<axis=-3>(c, d)", ("concat", "n_y", ("c", "d"), None)),
+])
+def test_blocks_of_two_tensors(body: str, expected: tuple) -> None:
+    last = blocks(body)[-1]
+    assert (last.kind, last.name, last.inputs, last.activation) == expected
+
+
+C, DW = "conv2d (quantizeml-onnx)", "depthwise2d (quantizeml-onnx)"
+NEAREST = "no rule covers it. Nearest: "
+POST = "Clip, Gelu, GlobalAveragePool, HardSwish, LeakyRelu, MaxPool, Relu or Swish"
+GROUPS = "only 1 group, or as many as channels and filters, can be quantized"
+CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 and an upper bound above it can be quantized"
+
+
+@pytest.mark.parametrize("body, inputs, message", [
+    ("y = Conv<dilations=[2,2]>(x, w)", IMAGE, f"(Conv): {NEAREST}{C} refuses it: its dilations are (2, 2), only 1 can be quantized."),
+    ("y = Conv<dilations=[2,2], group=4>(x, wd)", MIXED,
+     f"(Conv): {NEAREST}{DW} refuses it: its dilations are (2, 2), only 1 can be quantized."),
+    ("y = Conv<group=2>(x, wg)", MIXED,
+     f"(Conv): {NEAREST}{C} refuses it: it has 2 groups, 4 channels and 4 filters, {GROUPS}."),
+    ("y = Conv<group=4>(x, wm)", MIXED,
+     f"(Conv): {NEAREST}{C} refuses it: it has 4 groups, 4 channels and 8 filters, {GROUPS}."),
+    ("y = Conv(x, w1d)", "float[N,3,8] x",
+     f"(Conv): {NEAREST}{C} refuses it: it is a 1-D convolution, only 2-D ones (N, C, H, W) can be quantized."),
+    ("y = Conv<auto_pad=\"SAME_UPPER\">(x, w)", IMAGE,
+     f"(Conv): {NEAREST}{C} refuses it: its auto_pad is SAME_UPPER, which cannot be made explicit while the input size is not known: "
+     "give the model an input shape."),
+    ("y = Conv(x, z)", "float[N,3,8,8] x, float[4,3,3,3] z",
+     f"(Conv): {NEAREST}{C} refuses it: its weight is computed by the model, {CONSTANT}."),
+    ("c = Conv(x, w) y = MaxPool<kernel_shape=[2,2], ceil_mode=1>(c)", IMAGE,
+     f"(MaxPool): {NEAREST}{C} refuses it: its ceil_mode is 1, only windows that fit (ceil_mode 0) can be quantized."),
+    ("c = Conv(x, w) y = MaxPool<kernel_shape=[2,2], dilations=[2,2]>(c)", IMAGE,
+     f"(MaxPool): {NEAREST}{C} refuses it: its dilations are (2, 2), only 1 can be quantized."),
+    ("c = Conv(x, w) y = Clip(c, minus, six)", IMAGE,
+     f"(Clip): {NEAREST}{C} refuses it: it clips to [-1, 6], {BOUNDS}."),
+    ("c = Conv(x, w) y = Clip(c)", IMAGE,
+     f"(Clip): {NEAREST}{C} refuses it: it clips to [-inf, inf], {BOUNDS}."),
+    (f"c = Conv(x, w) m = {MAXPOOL}(c) y = quantizeml.Swish(m)", IMAGE,
+     f"(Swish): {NEAREST}{C} refuses it: max pooling and a table activation (swish) do not fit into one block."),
+    ("c = Conv(x, w) y = quantizeml.Gelu<approximate=\"tanh\">(c)", IMAGE,
+     f"(Gelu): {NEAREST}{C} refuses it: its approximate is 'tanh', only 'none' can be quantized."),
+    ("c = Conv(x, w) y = GlobalAveragePool(c)", "float[N,3,H,W] x",
+     f"(GlobalAveragePool): {NEAREST}{C} refuses it: the shape of `c` is not known: give the model an input shape."),
+    ("c = Conv(x, w) p = GlobalAveragePool(c) y = Relu(p)", IMAGE, 
+     f"(Relu): {NEAREST}Relu is taken only after Add, Conv, Gemm or MaxPool (rules add, conv2d, dense, depthwise2d)."),
+    ("c = Conv(x, w) y = Softmax(c)", IMAGE,
+     f"(Softmax): {NEAREST}{C} expected {POST}, got Softmax."),
+    ("c = Conv(x, w) y = com.acme.Foo(c)", IMAGE,
+     f"(com.acme::Foo): {NEAREST}{C} expected {POST}, got com.acme::Foo."),
+    ("y = Gemm(x, gt)", VECTOR, f"(Gemm): {NEAREST}dense (quantizeml-onnx) refuses it: its transB is 0, only 1 can be quantized."),
+    ("y = Gemm<transB=1, alpha=2.0>(x, g)", VECTOR,
+     f"(Gemm): {NEAREST}dense (quantizeml-onnx) refuses it: its alpha is 2, only 1 can be quantized."),
+    ("y = Gemm<transB=1>(x, g, gn)", VECTOR,
+     f"(Gemm): {NEAREST}dense (quantizeml-onnx) refuses it: its bias has shape (2, 5), only one value per filter (5,) can be quantized."),
+    ("f = Flatten<axis=2>(x) y = Gemm<transB=1>(f, gf)", IMAGE,
+     f"(Flatten): {NEAREST}dense (quantizeml-onnx) refuses it: it flattens from axis 2, only axis 1 can be quantized."),
+    ("c = Conv(x, w) d = Conv(c, w4) y = Add(d, half)", IMAGE,
+     f"(Add): {NEAREST}add (quantizeml-onnx) refuses it: one operand is a constant, only the sum of two tensors can be quantized."),
+    ("c = Conv(x, w) y = Add(c, c)", IMAGE,
+     f"(Add): {NEAREST}add (quantizeml-onnx) refuses it: both operands are `c`, only two different tensors can be quantized."),
+    ("c = Conv(x, w) d = GlobalAveragePool(c) e = Conv(x, w) y = Add(d, e)", IMAGE,
+     f"(Add): {NEAREST}add (quantizeml-onnx) refuses it: it adds shapes (None, 4, 1, 1) and (None, 4, 6, 6), only equal ones can be quantized."),
+    ("c = Conv(x, w) d = Conv(x, w) y = Concat<axis=2>(c, d)", IMAGE,
+     f"(Concat): {NEAREST}concat (quantizeml-onnx) refuses it: it joins along axis 2, only channels (axis 1) can be quantized."),
+    ("c = Conv(x, w) d = Conv(x, w) e = Conv(x, w) y = Concat<axis=1>(c, d, e)", IMAGE,
+     f"(Concat): {NEAREST}concat (quantizeml-onnx) refuses it: it joins 3 tensors (3 computed), only two computed ones can be quantized."),
+])
+def test_a_refusal_says_what_to_change(body: str, inputs: str, message: str) -> None:
+    assert [stop_message(s).split("` ", 1)[1] for s in blueprint(body, inputs).stops] == [message]
+
+
+@pytest.mark.parametrize("missing, body, inputs, ops", [
+    ("add", "c = Conv(x, w) d = Conv(x, w) y = Add(c, d)", IMAGE, ["conv2d", "conv2d"]),
+    ("add.activation", "c = Conv(x, w) d = Conv(x, w) a = Add(c, d) y = Relu(a)", IMAGE, ["conv2d", "conv2d", "add"]),
+    ("concat", "c = Conv(x, w) d = Conv(x, w) y = Concat<axis=1>(c, d)", IMAGE, ["conv2d", "conv2d"]),
+    ("depthwise2d", "y = Conv<group=4>(x, wd)", MIXED, []),
+    ("depthwise2d.pool", f"c = Conv<group=4>(x, wd) y = {MAXPOOL}(c)", MIXED, ["depthwise2d"]),
+    ("activation.table", "c = Conv(x, w) y = HardSwish(c)", IMAGE, ["conv2d"]),
+])
+def test_what_a_target_lacks_stays_float_with_its_reason(missing: str, body: str, inputs: str, ops: list[str]) -> None:
+    poor = replace(GENERIC, name="poor", capabilities=GENERIC.capabilities - {missing})
+    result = blueprint(body, inputs, target=poor)
+    assert [b.kind for b in result.blocks if b.kind != "input"] == ops
+    assert f"refuses it: target `poor` lacks `{missing}` (" in result.stops[0].nearest
