@@ -1,0 +1,128 @@
+"""A sanitized ONNX graph as a Blueprint: the entry blocks, the blocks the rules find behind them, and what stays float.
+
+Shapes are channel-first with the batch as None. Coverage counts the nodes that carry arithmetic; multiply-accumulates are per sample:
+a convolution has prod(output) * prod(weight[1:]), a product of matrices prod(output) * inner size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+
+import onnx_ir as ir
+
+from quantizeml_core.blocks import Block
+from quantizeml_core.blueprint import Blueprint, Coverage, Shape, Stop
+from quantizeml_core.errors import UsageError
+from quantizeml_core.match import Cover, Node, Rule, cover
+
+from .entry import Entry, entry
+from .guards import NO_SHAPE
+from .view import OnnxView, operand
+
+MOVES = frozenset({"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Shape", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operations that carry no arithmetic: not counted, and no stop when nothing but them follows."""
+
+
+def survey(model: ir.Model, rules: Sequence[Rule], *, until: str | None = None) -> Blueprint:
+    """Cover a graph.
+
+    Arguments:
+        model: the sanitized graph; it is only read.
+        rules: from `rules.builtin_rules` and from plugins.
+        until: name of a tensor, or of a node, behind which nothing is quantized.
+    Errors: UsageError when `until` names nothing; PluginError when a rule is broken.
+    """
+    view = OnnxView(model)
+    until = _resolve(view, until)
+    entries, blind = _entries(view, until)
+    covered = cover(view, rules, sources=[e.tensor for e in entries], until=until)
+    renamed = {e.tensor: e.block.output for e in entries}
+    blocks = tuple(replace(b, inputs=tuple(renamed.get(t, t) for t in b.inputs)) for b in covered.blocks)
+    entries = tuple(e for e in entries if any(e.block.output in b.inputs for b in blocks))
+    return Blueprint(
+        blocks=(*(e.block for e in entries), *blocks),
+        outputs=_outputs(view, covered),
+        shapes=_shapes(view, entries, blocks),
+        stops=(*blind, *_worth_telling(view, covered.stops)),
+        coverage=_coverage(view, covered.nodes.union(*(e.nodes for e in entries))),
+    )
+
+
+def _resolve(view: OnnxView, until: str | None) -> str | None:
+    """The tensor that `until` means: a tensor's name, else the first output of the node of that name."""
+    nodes = {n.name: n.outputs[0] for n in view.nodes()}
+    if until is None or until in view.tensors():
+        return until
+    if until in nodes:
+        return nodes[until]
+    near = get_close_matches(until, sorted({*nodes, *view.tensors()}), n=3, cutoff=0.5)
+    raise UsageError(
+        f"`{until}` names no tensor and no node of the simplified model", where="quantize_until",
+        allowed=", ".join(f"`{n}`" for n in near) if near else "", do="" if near else "Give the name of an output of a layer",
+    )
+
+
+def _entries(view: OnnxView, until: str | None) -> tuple[tuple[Entry, ...], tuple[Stop, ...]]:
+    """One entry per model input that has a channel axis; the nodes that read an input of unknown shape are stops."""
+    names = view.inputs()
+    found = {t: entry(view, t, "quantize" if len(names) == 1 else f"{t}/quantize", until) for t in names}
+    blind = tuple(Stop(n.name, n.op, NO_SHAPE.format(t)) for t in names if view.shape(t) is None for n in view.consumers(t))
+    return tuple(e for e in found.values() if e), blind
+
+
+def _outputs(view: OnnxView, covered: Cover) -> tuple[str, ...]:
+    """Block outputs that the float part, or the caller, needs."""
+    left = {t for n in view.nodes() if n.name not in covered.nodes for t in n.inputs}
+    return tuple(b.output for b in covered.blocks if b.output in left or b.output in view.outputs())
+
+
+def _shapes(view: OnnxView, entries: Iterable[Entry], blocks: Iterable[Block]) -> dict[str, Shape]:
+    shapes: dict[str, Shape] = {}
+    for block in (e.block for e in entries):
+        native = view.shape(block.inputs[0]) or ()
+        shapes[block.inputs[0]] = shapes[block.output] = _free_batch(tuple(native[i] for i in block.perm) or native)
+    for tensor in (t for b in blocks for t in (*b.inputs, b.output) if t not in shapes):
+        shapes[tensor] = _free_batch(view.shape(tensor) or ())
+    return shapes
+
+
+def _free_batch(shape: Shape) -> Shape:
+    return (None, *shape[1:])
+
+
+def _worth_telling(view: OnnxView, stops: Iterable[Stop]) -> tuple[Stop, ...]:
+    """Stops behind which some arithmetic stays float: a reshape that merely hands over the result is none."""
+    nodes = {n.name: n for n in view.nodes()}
+    return tuple(s for s in stops if _leads_to_arithmetic(view, nodes[s.node]))
+
+
+def _leads_to_arithmetic(view: OnnxView, node: Node) -> bool:
+    return node.op not in MOVES or any(_leads_to_arithmetic(view, n) for t in node.outputs for n in view.consumers(t))
+
+
+def _coverage(view: OnnxView, covered: frozenset[str]) -> Coverage:
+    counted = [n for n in view.nodes() if n.op not in MOVES]
+    inside = [n for n in counted if n.name in covered]
+    return Coverage(len(inside), len(counted), sum(_macs(view, n) for n in inside), sum(_macs(view, n) for n in counted))
+
+
+def _macs(view: OnnxView, node: Node) -> int:
+    """Multiply-accumulates of a node per sample; 0 for an operation without, or of unknown size."""
+    shape, count = view.shape(node.outputs[0]), MACS.get(node.op)
+    return math.prod(d or 0 for d in shape[1:]) * count(view, node) if shape and count else 0
+
+
+def _kernel(view: OnnxView, node: Node) -> int:
+    weight = operand(view, node, 1)
+    return 0 if weight is None else math.prod(weight.shape[1:])
+
+
+def _inner(view: OnnxView, node: Node) -> int:
+    shape = view.shape(node.inputs[0]) or (None,)
+    return shape[-1] or 0
+
+
+MACS = {"Conv": _kernel, "Gemm": _inner, "MatMul": _inner}
