@@ -1,0 +1,67 @@
+"""The ONNX frontend: a native model is an `onnx.ModelProto`; the caller's object is never modified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from quantizeml_core.hooks import Batch, InputSpec, Observer, Survey
+from quantizeml_core.match import Rule
+from quantizeml_core.plan import Plan
+from quantizeml_core.program import Program
+from quantizeml_core.target import Target
+
+from . import loading, readback
+from .normalize import prepare
+from .observe import observe
+from .realize import realize
+from .rewrites import Applied, Refused, Rewrite, sanitize
+from .survey import survey
+
+
+@dataclass(frozen=True)
+class State:
+    """The graph before and after the rewrites, and what they did."""
+
+    original: ir.Model
+    sanitized: ir.Model
+    applied: tuple[Applied, ...]
+    refused: tuple[Refused, ...]
+
+
+class OnnxFrontend:
+    """Implements `quantizeml_core.hooks.Frontend`."""
+
+    name = "onnx"
+
+    def load(self, path: Path) -> onnx.ModelProto:
+        return loading.load(path)
+
+    def save(self, model: onnx.ModelProto, path: Path) -> Path:
+        return loading.save(model, path)
+
+    def inputs(self, model: onnx.ModelProto) -> tuple[InputSpec, ...]:
+        return loading.inputs(model)
+
+    def survey(self, model: onnx.ModelProto, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Rewrite], until: str | None = None,
+               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None) -> Survey:
+        original = prepare(model, input_shape=input_shape)
+        sanitized, applied, refused = sanitize(prepare(model, input_shape=input_shape), rewrites)
+        return Survey(survey(sanitized, rules, until=until), State(original, sanitized, applied, refused))
+
+    def observe(self, survey: Survey, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
+        observe(survey.state.sanitized, batches, observers)
+
+    def realize(self, survey: Survey, program: Program, plan: Plan) -> onnx.ModelProto:
+        return realize(survey.state.original, survey.state.sanitized, program, plan.to_json())
+
+    def program(self, model: onnx.ModelProto) -> Program | None:
+        return readback.program(model)
+
+    def plan(self, model: onnx.ModelProto) -> dict[str, Any] | None:
+        return readback.config(model)

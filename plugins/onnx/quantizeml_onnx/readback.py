@@ -1,0 +1,116 @@
+"""Read a quantized ONNX file back into the integer program it carries: the inverse of `emit`, by the same tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from quantizeml_core.blocks import Activation, Block, Pool
+from quantizeml_core.program import Format, Program
+
+from . import contract
+from .realize import CONFIG_KEY
+
+_KINDS = {base: kind.replace("input_conv2d", "conv2d") for kind, base in contract.BASES.items()}
+_BY_LENGTH = sorted(_KINDS, key=len, reverse=True)
+
+
+def config(model: onnx.ModelProto) -> dict[str, Any] | None:
+    """The configuration in a file's metadata, None when it has none."""
+    text = next((p.value for p in model.metadata_props if p.key == CONFIG_KEY), None)
+    return None if text is None else json.loads(text)
+
+
+def program(model: onnx.ModelProto) -> Program | None:
+    """The program of a quantized model, None when the model holds no quantized node."""
+    if not any(node.domain in (contract.CONVERTIBLE, contract.OWN) and node.op_type == "InputQuantizer" for node in model.graph.node):
+        return None
+    return _Reader(model).read()
+
+
+class _Reader:
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.graph = model.graph
+        self.arrays = {i.name: i for i in model.graph.initializer}
+        self.parameters = {(f.domain, f.name, f.overload): list(f.input) for f in model.functions}
+        self.shapes = {v.name: tuple(d.dim_value or None for d in v.type.tensor_type.shape.dim) for v in (*model.graph.value_info, *model.graph.input)}
+
+    def read(self) -> Program:
+        dequantizer = next(n for n in self.graph.node if n.op_type.startswith("Dequantizer") and n.domain == contract.CONVERTIBLE)
+        renamed = dict(zip(dequantizer.input[::2], dequantizer.output, strict=True))
+        steps = dict(zip(dequantizer.output, (self._array(n) for n in dequantizer.input[1::2]), strict=True))
+        nodes = [n for n in self.graph.node if n.domain in (contract.CONVERTIBLE, contract.OWN) and n is not dequantizer]
+        nodes = [n for n in nodes if not n.op_type.startswith("Dequantizer")]
+        blocks, formats, shapes = [], {}, {}
+        for node in nodes:
+            block, fmt = self._block(node, renamed, formats)
+            blocks.append(block)
+            formats[block.output] = Format(fmt.bits, fmt.signed, steps.get(block.output, fmt.step), fmt.zero_point)
+            shapes |= {t: self._shape(t, renamed) for t in (*block.inputs, block.output)}
+        return Program(tuple(blocks), formats, tuple(dequantizer.output), shapes)
+
+    def _shape(self, tensor: str, renamed: Mapping[str, str]) -> tuple[int | None, ...]:
+        native = next((k for k, v in renamed.items() if v == tensor), tensor)
+        shape = self.shapes.get(native) or self.shapes.get(tensor, ())
+        return (None, *shape[1:])
+
+    def _array(self, name: str) -> np.ndarray:
+        return numpy_helper.to_array(self.arrays[name])
+
+    def _block(self, node: onnx.NodeProto, renamed: Mapping[str, str], formats: Mapping[str, Format]) -> tuple[Block, Format]:
+        names = self.parameters[node.domain, node.op_type, node.overload]
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        base = next(b for b in _BY_LENGTH if node.op_type.startswith(b))
+        tail = node.op_type.removeprefix(base)
+        given = {p: self._array(n) for p, n in zip(names, node.input, strict=True) if p in contract.PARAMETERS}
+        pads = given.pop("pads", np.zeros(8, np.int64))
+        fmt = _format(tail, attributes, given, _KINDS[base], [formats[renamed.get(i, i)] for i in node.input if renamed.get(i, i) in formats])
+        block = Block(
+            node.name, _KINDS[base], tuple(renamed.get(i, i) for i, p in zip(node.input, names, strict=True) if p in ("X", "Y")),
+            renamed.get(node.output[0], node.output[0]), strides=tuple(attributes.get("strides", (1, 1))), pads=tuple(int(pads[i]) for i in (2, 3, 6, 7)),
+            groups=int(attributes.get("groups", 1)), flatten="Flatten" in tail, perm=tuple(attributes.get("perm", ())), activation=_activation(tail),
+            pool=_pool(tail, attributes), arrays=_arrays(given, fmt, "Scaled" in tail),
+        )
+        return block, fmt
+
+
+def _format(tail: str, attributes: Mapping[str, Any], given: Mapping[str, np.ndarray], kind: str, sources: list[Format]) -> Format:
+    step = 1.0 / numpy_helper.to_array(attributes["scale"])
+    if kind == "input":
+        return Format(8, given["zp"].dtype == np.int8, step, given["zp"])
+    if kind == "concat":
+        signed = any(f.signed for f in sources)
+        return Format(max(f.bits + (signed and not f.signed) for f in sources), signed, step)
+    bits = int(attributes.get("output_bits", 8 if "Scaled" in tail else 32))
+    return Format(bits, bool(attributes.get("output_signed", 1)), step)
+
+
+def _activation(tail: str) -> Activation | None:
+    if "LUT" in tail:
+        return Activation("table")
+    return Activation("relu") if "ReLU" in tail else None
+
+
+def _pool(tail: str, attributes: Mapping[str, Any]) -> Pool | None:
+    if "GlobalAvgPool" in tail:
+        return Pool("gap")
+    if "MaxPool" not in tail:
+        return None
+    return Pool("max", *(tuple(attributes[k]) for k in ("pool_size", "pool_strides", "pool_pads")))
+
+
+def _arrays(given: Mapping[str, np.ndarray], fmt: Format, scaled: bool) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    for parameter, value in given.items():
+        name = contract.PARAMETERS[parameter][0]
+        if parameter in ("Shift", "ActShift"):
+            value = np.log2(value.astype(np.float64)).astype(np.int32)
+        arrays[name] = value if name in ("weight", "scale", "zero_point") else value.ravel()
+    if scaled:
+        arrays["range"] = np.array(fmt.range, np.int64)
+    return arrays

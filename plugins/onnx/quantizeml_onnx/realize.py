@@ -1,0 +1,107 @@
+"""Realize: the quantized ONNX model. Integer nodes where the graph was covered, the float nodes of the original graph elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from onnx import helper
+
+from quantizeml_core.program import Program
+
+from . import contract
+from .emit import Emitted, emit
+
+#: Opset of a file without float remainder, and the first one that has every operator of the bodies.
+OPSET, IR_VERSION = 21, 10
+CONFIG_KEY = "quantizeml.config"
+
+
+def realize(original: ir.Model, sanitized: ir.Model, program: Program, config: Mapping[str, Any]) -> onnx.ModelProto:
+    """The quantized model.
+
+    Arguments:
+        original: the graph before any rewrite; its nodes are used for what stays float, wherever its tensor names allow.
+        sanitized: the graph that was covered.
+        config: stored in the file's metadata, read back by `quantizeml config`.
+    """
+    remainder = _remainder(original, sanitized, program)
+    opset = OPSET if not remainder.nodes else remainder.opset
+    emitted = emit(program, opset)
+    source = ir.to_proto(original.graph)
+    model = helper.make_model(
+        _graph(source, emitted, remainder), functions=[*emitted.functions], ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in _imports(remainder, emitted, opset).items()],
+        producer_name="quantizeml",
+    )
+    helper.set_model_props(model, {CONFIG_KEY: json.dumps(config)})
+    return model
+
+
+class _Remainder:
+    """Float nodes and initializers that the graph outputs still need."""
+
+    def __init__(self, model: ir.Model, nodes: Iterable[ir.Node]) -> None:
+        self.nodes = tuple(nodes)
+        self.opset = model.opset_imports.get("", OPSET)
+        self.imports = dict(model.opset_imports)
+        used = {v.name for node in self.nodes for v in _reads(node)}
+        self.initializers = [v for name, v in model.graph.initializers.items() if name in used]
+
+
+def _remainder(original: ir.Model, sanitized: ir.Model, program: Program) -> _Remainder:
+    """From the original graph when it knows every tensor that leaves the program, from the sanitized one otherwise."""
+    names = {v.name for node in original.graph for v in node.outputs}
+    model = original if names >= set(program.outputs) else sanitized
+    return _Remainder(model, _needed(model, set(program.outputs)))
+
+
+def _needed(model: ir.Model, known: set[str]) -> list[ir.Node]:
+    wanted = [v for v in model.graph.outputs if v.name not in known]
+    keep: set[ir.Node] = set()
+    while wanted:
+        node = wanted.pop().producer()
+        if node is not None and node not in keep:
+            keep.add(node)
+            wanted += [v for v in _reads(node) if v.name not in known]
+    return [node for node in model.graph if node in keep]
+
+
+def _reads(node: ir.Node) -> list[ir.Value]:
+    """Every value a node needs, those captured by its subgraphs included."""
+    values = [v for v in node.inputs if v is not None]
+    for attribute in node.attributes.values():
+        graphs = [attribute.value] if attribute.type == ir.AttributeType.GRAPH else attribute.value if attribute.type == ir.AttributeType.GRAPHS else []
+        for inner in (n for graph in graphs for n in graph):
+            values += _reads(inner)
+    return values
+
+
+def _graph(source: onnx.GraphProto, emitted: Emitted, remainder: _Remainder) -> onnx.GraphProto:
+    """Inputs and outputs as in the source, with a free batch size; integer nodes first, then the Dequantizer, then what stays float."""
+    graph = onnx.GraphProto(name=source.name or "quantized_model", doc_string=source.doc_string)
+    initializers = {i.name for i in source.initializer}
+    graph.input.extend(i for i in source.input if i.name not in initializers)
+    graph.output.extend(source.output)
+    graph.node.extend([*emitted.nodes, *(ir.to_proto(node) for node in remainder.nodes)])
+    graph.initializer.extend(emitted.initializers)
+    graph.initializer.extend(_tensor(value) for value in remainder.initializers)
+    graph.value_info.extend(info for info in emitted.value_infos if info.name not in {o.name for o in source.output})
+    return graph
+
+
+def _tensor(value: ir.Value) -> onnx.TensorProto:
+    assert value.const_value is not None
+    proto = ir.to_proto(value.const_value)
+    proto.name = value.name or ""
+    return proto
+
+
+def _imports(remainder: _Remainder, emitted: Emitted, opset: int) -> dict[str, int]:
+    used = {node.domain for node in emitted.nodes}
+    own = {domain: contract.VERSION for domain in (contract.CONVERTIBLE, contract.OWN) if domain in used}
+    others = {d: v for d, v in remainder.imports.items() if d and d in {n.domain for n in remainder.nodes}}
+    return {"": opset, **others, **own}

@@ -1,0 +1,204 @@
+"""The toolkit's verbs: quantize, check, dump a configuration, load and save. The only module, with the CLI, that reads the plugin registry.
+
+    float model -> survey (frontend) -> blueprint -> observe -> decide -> solve -> bake -> program -> realize (frontend) -> quantized model
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .bake import bake
+from .blueprint import Blueprint
+from .calibration import Range, RangeObserver
+from .decide import decide
+from .entry import fold_entry
+from .errors import ModelError, UsageError
+from .hooks import Batch, Frontend, Survey
+from .match import stop_message
+from .patterns import scoped_rules
+from .params import QuantizationParams, resolve
+from .plan import Plan
+from .plugins import Registry
+from .program import Program
+from .report.findings import Finding
+from .report.inspect import inspect_program
+from .samples import Samples
+from .solve import solve
+from .target import Target
+
+Progress = Callable[[str, int, int], None]
+
+BATCH_SIZE = 32
+RANDOM_WARNING = (
+    "No samples were given: calibration used {count} random ones (seed {seed}). The file shows that the network fits; for its accuracy, "
+    "give real samples with -sa/--samples."
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A quantized model and everything known about how it came to be.
+
+    Arguments:
+        model: the native quantized model.
+        program, plan, blueprint: the integer program, the decisions, and what was covered.
+        findings: what is worth telling.
+        warnings: one sentence each.
+    """
+
+    model: Any
+    program: Program
+    plan: Plan
+    blueprint: Blueprint
+    findings: tuple[Finding, ...]
+    warnings: tuple[str, ...]
+    frontend: Frontend
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the model, whole or not at all."""
+        return self.frontend.save(self.model, Path(path))
+
+
+def quantize_model(
+    model: Any, *, qparams: QuantizationParams | None = None, q_config: Mapping[str, Any] | None = None, samples: Any = None,
+    num_samples: int = 1024, batch_size: int | None = None, epochs: int = 1, quantize_until: str | None = None,
+    input_shape: tuple[int, ...] | None = None, target: str | Target = "generic", seed: int = 0, strict: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Quantize a float model; see `quantizeml.models.quantize` for the arguments.
+
+    Raises:
+        UsageError: contradictory parameters, unknown target, layer or tensor, before any work.
+        ModelError: nothing can be quantized, or `strict` and something cannot.
+        SampleError: samples that cannot be used.
+    """
+    registry = Registry.load()
+    chosen = registry.target(target)
+    params = resolve(qparams, chosen)
+    frontend = registry.frontend_for(model)
+    native = load_model(model, registry) if isinstance(model, (str, PathLike)) else model
+    if frontend.program(native) is not None:
+        raise ModelError("the model is quantized already", do="Quantize the float model again, with another configuration")
+    feed = _samples(frontend, native, samples, num_samples, seed, input_shape)
+    shape = _sample_shape(feed, input_shape)
+    survey = _survey(registry, frontend, native, chosen, quantize_until, shape, params.input_dtype)
+    _refuse_partial(survey.blueprint, strict)
+    blueprint = fold_entry(survey.blueprint)
+    ranges = observe(frontend, survey, feed, batch_size or BATCH_SIZE, epochs, progress)
+    plan = decide(blueprint, ranges, params, chosen).merged(q_config)
+    check_plan(plan, chosen)
+    program = bake(blueprint, plan, solve(blueprint, plan, ranges), chosen.bias_mantissa_bits)
+    quantized = frontend.realize(survey, program, plan)
+    findings = inspect_program(program, chosen, plan) + registry.findings(program, chosen)
+    return Result(quantized, program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend)
+
+
+def observe(frontend: Frontend, survey: Survey, samples: Samples, batch_size: int, epochs: int, progress: Progress | None) -> dict[str, Range]:
+    """Ranges of every block boundary and table probe. Extremes do not change when samples are seen again, so one epoch is enough for any count."""
+    blueprint = survey.blueprint
+    inputs = {b.output: RangeObserver(track_integers=True) for b in blueprint.blocks if b.kind == "input"}
+    tensors = [b.output for b in blueprint.blocks if b.kind != "input"] + [b.probe for b in blueprint.blocks if b.probe]
+    inner = {t: RangeObserver() for t in tensors}
+
+    def batches() -> Iterator[Batch]:
+        done = 0
+        for batch in samples.batches(batch_size):
+            for block in (b for b in blueprint.blocks if b.kind == "input"):
+                values = batch[block.inputs[0]]
+                inputs[block.output].update(np.transpose(values, block.perm) if block.perm else values)
+            yield batch
+            done += len(next(iter(batch.values())))
+            if progress:
+                progress("Calibrating", done, len(samples))
+
+    frontend.observe(survey, batches(), inner)
+    return {t: o.seen for t, o in (inputs | inner).items()}
+
+
+def check_model(model: Any, *, target: str | Target | None = None, samples: Any = None) -> tuple[Finding, ...]:
+    """What is inexact, saturated or not allowed in a quantized model; for a float model, how far it can be quantized.
+
+    Arguments:
+        target: the hardware whose rules hold, `generic` when None.
+        samples: observed on a quantized model to count saturated outputs; random ones when None.
+    """
+    registry = Registry.load()
+    chosen = registry.target(target or "generic")
+    frontend = registry.frontend_for(model)
+    native = load_model(model, registry) if isinstance(model, (str, PathLike)) else model
+    program = frontend.program(native)
+    if program is None:
+        survey = _survey(registry, frontend, native, chosen, None, None, None)
+        return tuple(Finding("QML001", "warning", stop.node, stop_message(stop), "Add a pattern, or replace the operation") for stop in survey.blueprint.stops)
+    feed = _samples(frontend, native, samples, 64, 0, None)
+    return inspect_program(program, chosen, None, feed) + registry.findings(program, chosen)
+
+
+def dump_config(model: Any) -> dict[str, Any]:
+    """The configuration a quantized model was made with: what `config.json` holds."""
+    plan = Registry.load().frontend_for(model).plan(model)
+    if plan is None:
+        raise ModelError("the model carries no configuration: it is not quantized", do="Quantize it first, then dump its configuration")
+    return dict(plan)
+
+
+def load_model(path: Any, registry: Registry | None = None) -> Any:
+    """The native model in a file, float or quantized."""
+    return (registry or Registry.load()).frontend_for(path).load(Path(path))
+
+
+def save_model(model: Any, path: str | PathLike[str]) -> Path:
+    """Write a native model, whole or not at all, and return its final path."""
+    return Registry.load().frontend_for(model).save(model, Path(path))
+
+
+def check_plan(plan: Plan, target: Target) -> None:
+    """Refuse widths and axes that a user's configuration may have brought in against the target."""
+    for name, layer in plan.layers.items():
+        allowed = sorted({*target.weight_bits, *target.input_weight_bits})
+        if layer.weight_bits is not None and layer.weight_bits not in allowed:
+            raise UsageError(f"{layer.weight_bits}-bit weights", where=f"`{name}`", allowed=", ".join(map(str, allowed)))
+        outputs = sorted({*target.activation_bits, 8})
+        if layer.output_bits is not None and layer.output_bits not in outputs:
+            raise UsageError(f"a {layer.output_bits}-bit output", where=f"`{name}`", allowed=", ".join(map(str, outputs)))
+        if layer.per_axis and not target.per_axis_activations:
+            raise UsageError(f"target `{target.name}` has one scale for all channels of a tensor", where=f"`{name}`", allowed="axis: per-tensor")
+
+
+def _survey(registry: Registry, frontend: Frontend, model: Any, target: Target, until: str | None, shape: tuple[int, ...] | None,
+            input_dtype: str | None) -> Survey:
+    rules = (*scoped_rules(), *registry.rules(frontend.name, target))
+    rewrites = registry.rewrites(frontend.name, target)
+    survey = frontend.survey(model, target=target, rules=rules, rewrites=rewrites, until=until, input_shape=shape, input_dtype=input_dtype)
+    if all(b.kind == "input" for b in survey.blueprint.blocks):
+        reasons = " ".join(stop_message(stop) for stop in survey.blueprint.stops[:3])
+        raise ModelError("no layer can be quantized", do=reasons or "Give a model with a convolution or a dense layer")
+    return survey
+
+
+def _samples(frontend: Frontend, model: Any, samples: Any, count: int, seed: int, input_shape: tuple[int, ...] | None) -> Samples:
+    specs = frontend.inputs(model)
+    return Samples.random(specs, count, seed, input_shape) if samples is None else Samples.of(samples, specs)
+
+
+def _sample_shape(samples: Samples, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Shape of one sample of a single-input model, known from the samples when the user did not say."""
+    shapes: Sequence[tuple[int, ...]] = list(samples.shapes.values())
+    return input_shape or (tuple(shapes[0]) if len(shapes) == 1 else None)
+
+
+def _refuse_partial(blueprint: Blueprint, strict: bool) -> None:
+    if strict and blueprint.stops:
+        raise ModelError(stop_message(blueprint.stops[0]), where="--strict", allowed="a model that is quantized whole", do="Leave --strict out, or add a pattern")
+
+
+def _warnings(samples: Samples, blueprint: Blueprint, until: str | None, count: int, seed: int) -> tuple[str, ...]:
+    random = (RANDOM_WARNING.format(count=count, seed=seed),) if samples.is_random else ()
+    stops = () if until else tuple(stop_message(stop) for stop in blueprint.stops)
+    return (*random, *stops)
