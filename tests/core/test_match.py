@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given
 
 from quantizeml_core.blocks import Block
 from quantizeml_core.errors import PluginError, UsageError
@@ -112,6 +114,28 @@ def test_ties_never_depend_on_the_order_of_registration(first: tuple, second: tu
 
     rules = named(*first), named(*second)
     assert {walk("a=Conv x", *order).blocks[0].name for order in (rules, rules[::-1])} == {winner}
+
+
+GRAPHS = st.lists(st.tuples(st.sampled_from("Conv Relu Clip MaxPool Add Foo".split()), st.integers(0, 9), st.integers(0, 9)), max_size=9)
+
+
+def text_of(graph: list[tuple[str, int, int]]) -> str:
+    """Node i is called t<i + 1> and reads earlier tensors; t0 is the input."""
+    tensor = ["x", *(f"t{i + 1}" for i in range(len(graph)))]
+    reads = [(op, tensor[a % (i + 1)], tensor[b % (i + 1)] if op == "Add" else "") for i, (op, a, b) in enumerate(graph)]
+    return "; ".join(f"{name}={' '.join(read)}" for name, read in zip(tensor[1:], reads, strict=True)) or "t1=Foo x"
+
+
+@given(GRAPHS, st.permutations([CONV, ADD, rule("a", P("Conv") >> RELU), rule("b", P("Conv") >> P.opt(P("Clip")), priority=-1)]))
+def test_any_graph_any_order_of_rules(graph: list[tuple[str, int, int]], rules: list[Rule]) -> None:
+    result, reference = walk(text_of(graph), *rules), walk(text_of(graph), *sorted(rules, key=lambda r: r.name))
+    assert result == reference
+    ready = {"x"}
+    for found in result.blocks:
+        assert ready.issuperset(found.inputs)
+        ready.add(found.output)
+    assert len(result.nodes) == sum(len(m.nodes) for m in result.matches)
+    assert result.nodes.isdisjoint(s.node for s in result.stops)
 
 
 def test_the_longest_line_wins_over_priority() -> None:

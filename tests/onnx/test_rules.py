@@ -194,7 +194,8 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
     ("c = Conv(x, w) y = Add(c, c)", IMAGE,
      f"(Add): {NEAREST}add (quantizeml-onnx) refuses it: both operands are `c`, only two different tensors can be quantized."),
     ("c = Conv(x, w) d = GlobalAveragePool(c) e = Conv(x, w) y = Add(d, e)", IMAGE,
-     f"(Add): {NEAREST}add (quantizeml-onnx) refuses it: it adds shapes (None, 4, 1, 1) and (None, 4, 6, 6), only equal ones can be quantized."),
+     f"(Add): {NEAREST}add (quantizeml-onnx) refuses it: it adds shapes (None, 4, 1, 1) and (None, 4, 6, 6), "
+     "only equal ones can be quantized."),
     ("c = Conv(x, w) d = Conv(x, w) y = Concat<axis=2>(c, d)", IMAGE,
      f"(Concat): {NEAREST}concat (quantizeml-onnx) refuses it: it joins along axis 2, only channels (axis 1) can be quantized."),
     ("c = Conv(x, w) d = Conv(x, w) e = Conv(x, w) y = Concat<axis=1>(c, d, e)", IMAGE,

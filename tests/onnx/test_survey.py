@@ -19,7 +19,7 @@ from quantizeml_onnx.survey import survey
 CONSTANTS = {
     "w": np.ones((4, 3, 3, 3), np.float32), "v": np.ones((4, 4, 3, 3), np.float32), "g": np.ones((5, 4), np.float32),
     "two": np.float32(2), "half": np.float32([0.5]), "rgb": np.float32([1, 2, 3]).reshape(3, 1, 1), "last": np.float32([1, 2, 3]),
-    "rows": np.ones((8, 1), np.float32), "m": np.ones((5, 7), np.float32), "axes": np.int64([2, 3]),
+    "dead": np.float32([1, 0, 2]).reshape(3, 1, 1), "rows": np.ones((8, 1), np.float32), "m": np.ones((5, 7), np.float32), "axes": np.int64([2, 3]),
 }
 RULES = builtin_rules(GENERIC)
 
@@ -75,6 +75,7 @@ def test_the_entry_absorbs_layout_and_rescaling(body: str, inputs: str, perm: tu
     ("t = Transpose<perm=[1,0,2,3]>(x) y = Conv(t, w)", "float[3,N,8,8] x"),
     ("t = Div(two, x) y = Conv(t, w)", "float[N,3,8,8] x"),
     ("t = Mul(x, x) y = Conv(t, w)", "float[N,3,8,8] x"),
+    ("t = Mul(x, dead) y = Conv(t, w)", "float[N,3,8,8] x"),
     ("t = Cast<to=7>(x) y = Conv(t, w)", "float[N,3,8,8] x"),
 ])
 def test_what_an_entry_cannot_hold_is_a_stop(body: str, inputs: str) -> None:

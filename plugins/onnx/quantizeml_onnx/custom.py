@@ -1,7 +1,8 @@
 """Patterns written as a dictionary: `custom_pattern_scope({("Conv", "Relu"): build, "Relu": build})`.
 
 A key is a line of operation types of the sanitized graph; its value is called with the `Match` and returns a `Block`, or a `Miss` with
-the reason. It is `quantizeml_core.match.pattern_scope` in other words: scopes nest, end with their `with` block, and are seen by their own thread.
+the reason. It is `quantizeml_core.match.pattern_scope` in other words: scopes nest, end with their `with` block, and are seen by their own
+thread.
 """
 
 from __future__ import annotations

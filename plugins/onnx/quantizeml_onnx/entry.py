@@ -44,6 +44,11 @@ class Affine:
     def touched(self) -> bool:
         return bool((self.scale != 1).any() or (self.offset != 0).any())
 
+    @property
+    def invertible(self) -> bool:
+        """A raw value exists for every real one: zero padding behind the rescaling is padding raw with -offset / scale."""
+        return bool(np.isfinite(self.scale).all() and np.isfinite(self.offset).all() and self.scale.all())
+
 
 def entry(view: OnnxView, tensor: str, name: str, until: str | None) -> Entry | None:
     """The longest chain behind a model input that one block can hold; None when the input has no channel axis."""
@@ -71,7 +76,7 @@ def _absorbed(view: OnnxView, tensor: str, name: str, chain: tuple[Node, ...]) -
         if state is None:
             return None
     channels = shape[state.perm[1]]
-    if not state.axes <= {state.perm[1]} or (state.touched and channels is None):
+    if not state.axes <= {state.perm[1]} or not state.invertible or (state.touched and channels is None):
         return None
     arrays = {k: np.broadcast_to(v, channels) for k, v in (("scale", state.scale), ("offset", state.offset))} if state.touched else {}
     perm = state.perm if state.perm != tuple(range(len(shape))) else ()
