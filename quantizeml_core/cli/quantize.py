@@ -9,7 +9,7 @@ import click
 
 from ..params import QuantizationParams, resolve
 from ..plugins import Registry
-from . import options, summary
+from . import options
 from .naming import destination
 from .output import progress, show, show_json, warn
 
@@ -51,12 +51,14 @@ def command(model: Path, target: str, save_name: Path | None, quantization_confi
     config = options.read_json(quantization_config) if quantization_config else None
     path = destination(model, params, quantization_config, save_name)
     from .. import api
+    from . import summary
     with progress() as report:
         result = api.quantize_model(model, qparams=said, q_config=config, target=target, progress=report, **flags)
         saved = result.save(path)
-    warn(result.warnings)
     facts = summary.Facts(model, saved, target, params)
     if as_json:
+        warn(result.warnings)
         show_json(summary.as_json(result, facts))
     else:
+        warn(summary.untold(result))
         show(*summary.as_text(result, facts))

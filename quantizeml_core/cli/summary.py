@@ -41,7 +41,7 @@ def as_text(result: Result, facts: Facts) -> list[RenderableType]:
         f"  scheme    {facts.scheme}",
         f"  blocks    {_kinds(result.blueprint)}",
         f"  coverage  {_coverage(result.blueprint.coverage)}",
-        *(f"  stopped   {stop_message(stop)}" for stop in result.blueprint.stops),
+        *(f"  stopped   {stop_message(stop).removeprefix('Quantization stopped ')}" for stop in result.blueprint.stops),
     ]
     return [*lines, "", table(result.findings)] if result.findings else lines
 
@@ -60,6 +60,12 @@ def as_json(result: Result, facts: Facts) -> dict[str, Any]:
         "findings": [finding.to_json() for finding in ordered(result.findings)],
         "warnings": list(result.warnings),
     }
+
+
+def untold(result: Result) -> tuple[str, ...]:
+    """The warnings that the text does not already hold."""
+    told = {stop_message(stop) for stop in result.blueprint.stops}
+    return tuple(message for message in result.warnings if message not in told)
 
 
 def _kinds(blueprint: Blueprint) -> str:

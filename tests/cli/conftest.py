@@ -16,6 +16,7 @@ import quantizeml_core
 from quantizeml_core.blocks import Block
 from quantizeml_core.blueprint import Blueprint, Coverage, Stop
 from quantizeml_core.cli import build
+from quantizeml_core.match import stop_message
 from quantizeml_core.report.findings import Finding
 
 BLUEPRINT = Blueprint(
@@ -30,7 +31,7 @@ class Quantized:
 
     blueprint: Blueprint = BLUEPRINT
     findings: tuple[Finding, ...] = (Finding("QML301", "info", "conv_1", "slower body", "none needed"),)
-    warnings: tuple[str, ...] = ("calibrated with random samples",)
+    warnings: tuple[str, ...] = ("calibrated with random samples", stop_message(BLUEPRINT.stops[0]))
 
     def save(self, path: Path) -> Path:
         path.write_bytes(b"integers")
