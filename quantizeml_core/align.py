@@ -82,6 +82,8 @@ class _Ties:
         self.parent[self.root(b)] = self.root(a)
 
     def solve(self) -> dict[str, np.ndarray]:
+        if not self.tied:
+            return {}
         used = np.unique(np.concatenate([np.zeros(0, np.int64), *(self.slots[t] for t in self.tied)]))
         roots = np.array([self.root(int(s)) for s in used], np.int64)
         steps = np.zeros(len(self.parent))

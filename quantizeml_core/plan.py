@@ -48,6 +48,13 @@ class LayerPlan:
         reach = np.maximum(np.abs(self.low), np.abs(self.high)).astype(np.float64)
         return reach if self.per_axis else reach.max(keepdims=True)
 
+    @property
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """(low, high) per channel, or one pair when per tensor, float64."""
+        assert self.low is not None and self.high is not None
+        low, high = self.low.astype(np.float64), self.high.astype(np.float64)
+        return (low, high) if self.per_axis else (low.min(keepdims=True), high.max(keepdims=True))
+
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
         if self.weight_bits is not None:

@@ -20,6 +20,10 @@ from .numerics import Floats, Ints
 
 Needs = Mapping[str, Floats]
 
+#: A channel is never resolved finer than this fraction of its tensor's widest channel, so dead channels keep a usable step.
+CHANNEL_FLOOR = 2.0**-8
+#: Smallest step there is: keeps all-zero tensors finite.
+SMALLEST = 2.0**-60
 #: A multiplier that onnxruntime's fast kernel reproduces is preferred while it costs at most this much of the range.
 FAST_COST = 1.125
 
@@ -36,6 +40,9 @@ class Choice(NamedTuple):
 class Scheme(Protocol):
     """The choices that differ between schemes. `acc_step`: step of the accumulator, (F,)."""
 
+    def need(self, absmax: Floats, bits: int, signed: bool) -> Floats: ...
+    def symmetric(self, absmax: Floats) -> Floats: ...
+    def affine(self, low: Floats, high: Floats, integer: bool) -> tuple[Floats, Ints]: ...
     def tied(self, blocks: Sequence[Block], needs: Needs, channels: Mapping[str, int], shared: frozenset[str]) -> dict[str, Floats]: ...
     def weight_step(self, absmax: Floats, bits: int) -> Floats: ...
     def free(self, acc_step: Floats, need: Floats, fast: bool) -> Choice: ...
@@ -44,6 +51,25 @@ class Scheme(Protocol):
 
 class Exact:
     """No gain error anywhere."""
+
+    def need(self, absmax: Floats, bits: int, signed: bool) -> Floats:
+        """The smallest step that covers the calibrated range; quiet channels keep CHANNEL_FLOOR of the widest one."""
+        floor = max(float(absmax.max(initial=0.0)) * CHANNEL_FLOOR, SMALLEST)
+        return numerics.symmetric_step(np.maximum(absmax, floor), bits, signed)
+
+    def symmetric(self, absmax: Floats) -> Floats:
+        """int8 input: step = max|x| / 127."""
+        return self.need(absmax, 8, True)
+
+    def affine(self, low: Floats, high: Floats, integer: bool) -> tuple[Floats, Ints]:
+        """uint8 input: step = (high - low) / 255, zero_point = round(-low / step), for a range that is first widened to hold zero.
+
+        Whole-number samples within 256 levels get step 1, so that pixels pass unchanged.
+        """
+        low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
+        step = np.maximum((high - low) / 255.0, SMALLEST)
+        step = np.ones_like(step) if integer and step.max() <= 1.0 else step
+        return step, np.clip(numerics.round_half_even(-low / step), 0, 255)
 
     def tied(self, blocks: Sequence[Block], needs: Needs, channels: Mapping[str, int], shared: frozenset[str]) -> dict[str, Floats]:
         """Additions bind ratios only; a tensor with one step for all channels has that step given."""
@@ -78,6 +104,18 @@ class Exact:
 
 class Reference:
     """The existing tool's rounding, gain error included."""
+
+    def need(self, absmax: Floats, bits: int, signed: bool) -> Floats:
+        return numerics.symmetric_step(np.maximum(absmax, 1e-7), bits, signed)
+
+    def symmetric(self, absmax: Floats) -> Floats:
+        return 1.0 / (np.float32(127) / np.maximum(absmax, 1e-7).astype(np.float32)).astype(np.float64)
+
+    def affine(self, low: Floats, high: Floats, integer: bool) -> tuple[Floats, Ints]:
+        """scale = 255 / (high - low) in float32, zero point round(-low * scale); a positive range starts at zero."""
+        low = np.minimum(low, 0.0).astype(np.float32)
+        scale = (np.float32(255) / (high.astype(np.float32) - low)).astype(np.float64)
+        return 1.0 / scale, numerics.round_half_even(-low * scale)
 
     def tied(self, blocks: Sequence[Block], needs: Needs, channels: Mapping[str, int], shared: frozenset[str]) -> dict[str, Floats]:
         """Every operand of an addition, and the sum, gets the absolute step 2^-f, f = min(7 - w, 7), w = ceil(log2 range) (+1 at powers of two)."""

@@ -19,12 +19,8 @@ from .entry import spread
 from .numerics import Floats, Ints
 from .plan import LayerPlan, Plan
 from .program import Format
-from .scheme import Choice, Exact, Scheme
+from .scheme import SMALLEST, Choice, Exact, Scheme
 
-#: A channel is never resolved finer than this fraction of its tensor's widest channel, so dead channels keep a usable step.
-CHANNEL_FLOOR = 2.0**-8
-#: Smallest step there is: keeps all-zero tensors finite.
-SMALLEST = 2.0**-60
 #: Bias integers stay below 2^BIAS_BITS: a filter whose weights are tiny beside its bias gets a wider accumulator step.
 BIAS_BITS = 26
 
@@ -79,10 +75,7 @@ class _Solver:
         return solutions
 
     def _need(self, layer: LayerPlan) -> Floats:
-        """The smallest step that covers the calibrated range, floored for quiet channels."""
-        absmax = layer.absmax
-        floor = max(float(absmax.max(initial=0.0)) * CHANNEL_FLOOR, SMALLEST)
-        return numerics.symmetric_step(np.maximum(absmax, floor), layer.output_bits or 8, layer.signed)
+        return self.scheme.need(layer.absmax, layer.output_bits or 8, layer.signed)
 
     def _alignments(self) -> dict[str, Floats]:
         channels = {b.output: self.blueprint.channels(b.output) for b in self.blueprint.blocks}
@@ -90,11 +83,11 @@ class _Solver:
         return self.scheme.tied(self.blueprint.blocks, self.needs, channels, shared)
 
     def _input(self, block: Block, layer: LayerPlan) -> Solution:
-        seen = self.ranges[block.output]
         if layer.signed:
-            step = self.given.get(block.output, self.needs[block.output])
+            step = self.given.get(block.output)
+            step = self.scheme.symmetric(layer.absmax) if step is None else step
             return Solution(Format(8, True, step, np.zeros(len(step), np.int64)))
-        step, zero_point = affine(layer, seen.integer)
+        step, zero_point = self.scheme.affine(*layer.extremes, self.ranges[block.output].integer)
         return Solution(Format(8, False, step, zero_point))
 
     def _linear(self, block: Block, layer: LayerPlan) -> Solution:
@@ -168,21 +161,6 @@ def _fast(block: Block) -> bool:
     """Can onnxruntime's QLinearConv carry this block? A ReLU right after a convolution, nothing summed in between."""
     gap = block.pool is not None and block.pool.kind == "gap"
     return block.kind in ("conv2d", "depthwise2d") and block.activation is not None and not block.activation.is_table and not gap
-
-
-def affine(layer: LayerPlan, integer: bool) -> tuple[Floats, Ints]:
-    """uint8 step and zero point from a range that is first widened to hold zero: step = (high - low) / 255, zero_point = round(-low / step).
-
-    Whole-number samples within 256 levels get step 1, so pixels pass unchanged.
-    """
-    assert layer.low is not None and layer.high is not None
-    low, high = np.minimum(layer.low, 0.0).astype(np.float64), np.maximum(layer.high, 0.0).astype(np.float64)
-    if not layer.per_axis:
-        low, high = low.min(keepdims=True), high.max(keepdims=True)
-    step = np.maximum((high - low) / 255.0, SMALLEST)
-    if integer and step.max() <= 1.0:
-        step = np.ones_like(step)
-    return step, np.clip(numerics.round_half_even(-low / step), 0, 255)
 
 
 def folded_weight(block: Block, source: Format) -> Floats:

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 from onnx import helper
 
+from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
 from . import contract
@@ -31,11 +32,29 @@ def realize(original: ir.Model, sanitized: ir.Model, program: Program, config: M
     remainder = _remainder(original, sanitized, program)
     opset = OPSET if not remainder.nodes else remainder.opset
     emitted = emit(program, opset)
-    source = ir.to_proto(original.graph)
+    header = _header(original.graph)
+    return _model(header, emitted, remainder, opset, config)
+
+
+def from_program(program: Program, config: Mapping[str, Any] | None = None, name: str = "quantized_model") -> onnx.ModelProto:
+    """A whole ONNX model from a program alone, whatever frontend it came from. Inputs are float32, named as the program's inputs."""
+    inputs = [(b.inputs[0], _native_shape(program, b)) for b in program.blocks if b.kind == "input"]
+    header = onnx.GraphProto(name=name)
+    header.input.extend(helper.make_tensor_value_info(t, onnx.TensorProto.FLOAT, ["N", *shape[1:]]) for t, shape in inputs)
+    header.output.extend(helper.make_tensor_value_info(t, onnx.TensorProto.FLOAT, ["N", *program.shapes[t][1:]]) for t in program.outputs)
+    return _model(header, emit(program, OPSET), None, OPSET, config or {})
+
+
+def _native_shape(program: Program, block: Block) -> list[int | None]:
+    """The layout a model input has before the input block's transposition."""
+    shape = program.shapes[block.output]
+    return [shape[block.perm.index(axis)] for axis in range(len(shape))] if block.perm else list(shape)
+
+
+def _model(header: onnx.GraphProto, emitted: Emitted, remainder: _Remainder | None, opset: int, config: Mapping[str, Any]) -> onnx.ModelProto:
     model = helper.make_model(
-        _graph(source, emitted, remainder), functions=[*emitted.functions], ir_version=IR_VERSION,
+        _graph(header, emitted, remainder), functions=[*emitted.functions], ir_version=IR_VERSION, producer_name="quantizeml",
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in _imports(remainder, emitted, opset).items()],
-        producer_name="quantizeml",
     )
     helper.set_model_props(model, {CONFIG_KEY: json.dumps(config)})
     return model
@@ -80,16 +99,24 @@ def _reads(node: ir.Node) -> list[ir.Value]:
     return values
 
 
-def _graph(source: onnx.GraphProto, emitted: Emitted, remainder: _Remainder) -> onnx.GraphProto:
-    """Inputs and outputs as in the source, with a free batch size; integer nodes first, then the Dequantizer, then what stays float."""
-    graph = onnx.GraphProto(name=source.name or "quantized_model", doc_string=source.doc_string)
-    initializers = {i.name for i in source.initializer}
-    graph.input.extend(i for i in source.input if i.name not in initializers)
-    graph.output.extend(source.output)
-    graph.node.extend([*emitted.nodes, *(ir.to_proto(node) for node in remainder.nodes)])
+def _header(graph: ir.Graph) -> onnx.GraphProto:
+    """Name, inputs and outputs of a graph, nothing else."""
+    header = onnx.GraphProto(name=graph.name or "quantized_model", doc_string=graph.doc_string or "")
+    header.input.extend(ir.to_proto(v) for v in graph.inputs if v.name not in graph.initializers)
+    header.output.extend(ir.to_proto(v) for v in graph.outputs)
+    return header
+
+
+def _graph(header: onnx.GraphProto, emitted: Emitted, remainder: _Remainder | None) -> onnx.GraphProto:
+    """Integer nodes first, then the Dequantizer, then what stays float."""
+    graph = onnx.GraphProto()
+    graph.CopyFrom(header)
+    graph.node.extend(emitted.nodes)
     graph.initializer.extend(emitted.initializers)
-    graph.initializer.extend(_tensor(value) for value in remainder.initializers)
-    graph.value_info.extend(info for info in emitted.value_infos if info.name not in {o.name for o in source.output})
+    graph.value_info.extend(info for info in emitted.value_infos if info.name not in {o.name for o in header.output})
+    if remainder is not None:
+        graph.node.extend(ir.to_proto(node) for node in remainder.nodes)
+        graph.initializer.extend(_tensor(value) for value in remainder.initializers)
     return graph
 
 
@@ -100,8 +127,8 @@ def _tensor(value: ir.Value) -> onnx.TensorProto:
     return proto
 
 
-def _imports(remainder: _Remainder, emitted: Emitted, opset: int) -> dict[str, int]:
+def _imports(remainder: _Remainder | None, emitted: Emitted, opset: int) -> dict[str, int]:
     used = {node.domain for node in emitted.nodes}
     own = {domain: contract.VERSION for domain in (contract.CONVERTIBLE, contract.OWN) if domain in used}
-    others = {d: v for d, v in remainder.imports.items() if d and d in {n.domain for n in remainder.nodes}}
+    others = {} if remainder is None else {d: v for d, v in remainder.imports.items() if d and d in {n.domain for n in remainder.nodes}}
     return {"": opset, **others, **own}

@@ -1,0 +1,51 @@
+"""numpy Program == plain onnxruntime, integer for integer, at every block boundary, on generated networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from networks import networks, plans
+
+from quantizeml_core.bake import bake
+from quantizeml_core.solve import solve
+from quantizeml_core.testing import differences
+from quantizeml_onnx.readback import program as read_program
+from quantizeml_onnx.realize import from_program
+from quantizeml_onnx.testing import boundaries
+
+EXAMPLES = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+def _feeds(blueprint, seed: int, scale: float) -> dict[str, np.ndarray]:
+    shape = tuple(s or 5 for s in blueprint.shapes["quantize"])
+    return {"x": (np.random.default_rng(seed).normal(size=shape) * scale).astype(np.float32)}
+
+
+@EXAMPLES
+@given(st.data())
+def test_generated_networks_give_the_same_integers(data: st.DataObject) -> None:
+    blueprint = data.draw(networks())
+    plan, ranges = data.draw(plans(blueprint))
+    mantissa = data.draw(st.sampled_from([None, 8]))
+    program = bake(blueprint, plan, solve(blueprint, plan, ranges), mantissa)
+    model = from_program(program)
+    onnx.checker.check_model(model, full_check=True)
+    feeds = _feeds(blueprint, data.draw(st.integers(0, 99)), data.draw(st.sampled_from([0.1, 1.0, 1000.0])))
+
+    assert program.verify() == ()
+    assert differences(program, feeds, lambda f: boundaries(model, f)) == ()
+
+
+@EXAMPLES
+@given(st.data())
+def test_a_file_reads_back_as_the_program_it_was_made_from(data: st.DataObject) -> None:
+    blueprint = data.draw(networks())
+    plan, ranges = data.draw(plans(blueprint))
+    program = bake(blueprint, plan, solve(blueprint, plan, ranges))
+    again = read_program(from_program(program))
+    feeds = _feeds(blueprint, 0, 1.0)
+
+    assert again is not None
+    assert {t: v.tolist() for t, v in again.run(feeds).items()} == {t: v.tolist() for t, v in program.run(feeds).items()}
