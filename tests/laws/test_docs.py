@@ -40,3 +40,18 @@ def test_every_finding_is_listed() -> None:
 
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
+
+
+def test_the_readmes_plugin_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    plugin = next(block for block in blocks if "hookimpl" in block)
+    space: dict[str, object] = {"__name__": "example"}
+    exec(compile(plugin, "README.md", "exec"), space)
+    assert space["MY_CHIP"].weight_bits == (4,)  # type: ignore[attr-defined]
+    assert len(plugin.splitlines()) <= 12
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in ("hooks", "targets", "errors"))])
+def test_links_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8"))
+    assert all(((ROOT / page).parent / link).exists() for link in links)
