@@ -129,7 +129,8 @@ class Registry:
 
     def _no_frontend(self, model: Any, keys: tuple[str, ...]) -> QuantizeMLError:
         where = str(model) if keys[0].startswith(".") else f"model of class {type(model).__qualname__}"
-        suffixes = ", ".join(suffix for info in self.frontends().values() for suffix in info.suffixes) or "none: no frontend is installed"
+        installed = {suffix for info in self.frontends().values() for suffix in info.suffixes}
+        suffixes = ", ".join(sorted(installed | {key for key in FRONTEND_DISTRIBUTIONS if key.startswith(".")}))
         if kind := next((UNSUPPORTED[key] for key in keys if key in UNSUPPORTED), None):
             return ModelError(f"{kind} models are not supported in this version", where=where, allowed=suffixes,
                               do="Export the network to ONNX (`python -m tf2onnx.convert`) and quantize the .onnx file")
