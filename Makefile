@@ -11,7 +11,7 @@ ROAD = -e . -e plugins/onnx -e plugins/akida_v1 -e plugins/akida_v2
 .PHONY: quickstart test help-page clean
 
 quickstart: .venv-quickstart/installed
-	.venv-quickstart/bin/python examples/quickstart.py
+	.venv-quickstart/bin/python -m examples.quickstart
 
 test: .venv/installed
 	.venv/bin/python -m pytest $(PYTEST_FLAGS)
