@@ -1,0 +1,168 @@
+"""prepare: a working copy in one spelling, which the rewrites and the rules read.
+
+    local functions inlined, Constant nodes made initializers, initializers no inputs, every node named, opset 17 or newer,
+    a symbolic batch "N", every shape inferred
+
+Arrays are shared with the caller's model, which is not modified. The copy is for recognition; what stays float is taken from the original.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from quantizeml_core.errors import ModelError, UsageError
+
+from .opset import OLDEST, respell
+from .rewrites.graph import dims, is_constant, stored
+from .rewrites.driver import remove_dead
+from .shapes import infer
+
+BATCH = "N"
+
+
+def prepare(model: onnx.ModelProto, *, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None) -> ir.Model:
+    """A normalized working copy.
+
+    Arguments:
+        model: a float model, opset 7 or newer.
+        input_shape: the shape of the input without its batch, in the model's own layout (a mapping by name for several inputs).
+
+    Raises:
+        ModelError: opset too old, contradictory or incomplete shapes, a dimension of size 0.
+        UsageError: an input_shape that does not fit the inputs.
+    """
+    _check_opset(model)
+    copy = ir.from_proto(model)
+    if copy.functions:
+        ir.passes.common.InlinePass()(copy)
+    _constants(copy.graph)
+    _names(copy.graph)
+    _dimensions(copy, input_shape)
+    respell(copy)
+    remove_dead(copy.graph)
+    return copy
+
+
+def _check_opset(model: onnx.ModelProto) -> None:
+    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
+    if version is None or version < OLDEST:
+        found = "imports no ONNX operator set" if version is None else f"uses opset {version}"
+        raise ModelError(f"it {found}", where="the model", allowed=f"opset {OLDEST} or newer",
+                         do="Export it again, or convert it with onnx.version_converter.convert_version(model, 17)")
+
+
+# ---- constants and names
+
+def _constants(graph: ir.Graph) -> None:
+    """Constant nodes become initializers; initializers that old files list as inputs leave the inputs."""
+    graph.inputs[:] = [v for v in graph.inputs if not is_constant(v)]
+    for node in [n for n in graph if n.op_type == "Constant" and n.domain == ""]:
+        tensor, value = _tensor(node), node.outputs[0]
+        if tensor is not None and not value.is_graph_output():
+            lifted = ir.Value(name=value.name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+            value.replace_all_uses_with(lifted)
+            graph.remove(node, safe=True)
+            graph.register_initializer(lifted)
+
+
+_TYPES = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+
+
+def _tensor(node: ir.Node) -> ir.Tensor | None:
+    """The tensor of a Constant node; None for strings and sparse tensors. A record of its own: naming the value would rename the caller's tensor."""
+    name, attribute = next(iter(node.attributes.items()))
+    if name == "value" and attribute.as_tensor().dtype != ir.DataType.STRING:
+        return ir.Tensor(attribute.as_tensor().numpy(), dtype=attribute.as_tensor().dtype, name=node.outputs[0].name)
+    return ir.tensor(np.asarray(attribute.value, _TYPES[name]), name=node.outputs[0].name) if name in _TYPES else None
+
+
+def _names(graph: ir.Graph) -> None:
+    """Unnamed nodes, and nodes whose name is taken, are called like their first output."""
+    taken: set[str] = set()
+    for node in graph:
+        if not node.name or node.name in taken:
+            node.name = next((v.name for v in node.outputs if v.name), node.name)
+        taken.add(node.name or "")
+
+
+# ---- shapes
+
+def _dimensions(model: ir.Model, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None) -> None:
+    graph = model.graph
+    for name, shape in _given(graph, input_shape).items():
+        value = next(v for v in graph.inputs if v.name == name)
+        value.shape = ir.Shape([value.shape[0], *shape])
+    for value in graph.inputs:
+        _check_input(value)
+    _forget(graph)
+    if any(isinstance(v.shape[0], int) for v in _batched(graph)):
+        infer(model)
+        _free_reshapes(graph)
+        _forget(graph)
+    for value in _batched(graph):
+        value.shape = ir.Shape([BATCH, *value.shape[1:]])
+    infer(model)
+
+
+def _given(graph: ir.Graph, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None) -> Mapping[str, tuple[int, ...]]:
+    """input_shape by input name, checked against ranks."""
+    if input_shape is None:
+        return {}
+    names = [v.name for v in graph.inputs]
+    if not isinstance(input_shape, Mapping):
+        if len(names) != 1:
+            raise UsageError(f"the model has {len(names)} inputs", where="input_shape", do="Pass a mapping from input names to shapes")
+        input_shape = {names[0]: tuple(input_shape)}
+    ranks = {v.name: len(v.shape) - 1 for v in graph.inputs if v.shape is not None}
+    for name, shape in input_shape.items():
+        if len(shape) != ranks.get(name, -1):
+            allowed = f"{ranks[name]} sizes, batch left out" if name in ranks else ", ".join(map(str, names))
+            raise UsageError(f"{tuple(shape)} does not fit input `{name}`", where="input_shape", allowed=allowed)
+    return input_shape
+
+
+def _check_input(value: ir.Value) -> None:
+    shape = dims(value)
+    if shape is None:
+        raise ModelError("its rank is not known", where=f"input `{value.name}`", do="Export the model with a shape for this input")
+    if 0 in shape:
+        raise ModelError(f"its shape {shape} has a dimension of size 0", where=f"input `{value.name}`", allowed="sizes of at least 1")
+    if None in shape[1:]:
+        raise ModelError(f"its shape {tuple('?' if d is None else d for d in shape)} is dynamic beyond the batch", where=f"input `{value.name}`",
+                         do="Give samples, or the shape without its batch, for example --input_shape 3,224,224")
+
+
+def _batched(graph: ir.Graph) -> list[ir.Value]:
+    """Inputs whose axis 0 is the batch: those of rank 2 and more."""
+    return [v for v in graph.inputs if len(v.shape) > 1]
+
+
+def _forget(graph: ir.Graph) -> None:
+    """Shapes written by the exporter may hold its batch, and element types of another opset."""
+    for value in (v for node in graph for v in node.outputs):
+        value.shape = None
+        if not value.is_graph_output():
+            value.type = None
+
+
+def _free_reshapes(graph: ir.Graph) -> None:
+    """Reshape to a constant [batch, ...] that keeps axis 0 becomes [0, ...], which copies it: an export with a static batch then runs with any."""
+    for node in graph:
+        if node.op_type == "Reshape" and (target := _copies_batch(node)) is not None:
+            name = f"{node.outputs[0].name}/shape"
+            value = ir.Value(name=name, shape=ir.Shape(target.shape), type=ir.TensorType(ir.DataType.INT64), const_value=ir.tensor(target, name=name))
+            graph.register_initializer(value)
+            node.replace_input_with(1, value)
+
+
+def _copies_batch(node: ir.Node) -> np.ndarray | None:
+    before, after, target = dims(node.inputs[0]), dims(node.outputs[0]), stored(node.inputs[1])
+    if is_constant(node.inputs[0]) or target is None or not before or not after or None in (*before, *after):
+        return None
+    kept = before[0] == after[0] == target.reshape(-1)[0] and math.prod(before[1:]) == math.prod(after[1:]) and 0 not in after
+    return np.array([0, *after[1:]], np.int64) if kept else None
