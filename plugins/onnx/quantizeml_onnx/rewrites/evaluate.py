@@ -1,0 +1,253 @@
+"""A small float64 evaluator of ONNX operations, the judge of every rewrite. It shares no code with the rewrites it judges.
+
+Next to every array runs `peak`, a bound of the absolute values met on the way (operands, products and partial sums included), from which
+`proof` derives how far two float64 evaluations of equal formulas may differ, and `work`, the number of roundings on the longest path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import kernels
+from .kernels import Unprovable
+
+Arrays = Sequence[np.ndarray | None]
+Attributes = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A value, a bound of everything that went into it, and the roundings on its longest path."""
+
+    array: np.ndarray
+    peak: float
+    work: int = 0
+
+
+def trace(array: np.ndarray) -> Traced:
+    """A leaf: an input or a constant; infinities (open bounds) do not count."""
+    kept = array[np.isfinite(array)] if array.dtype.kind == "f" and not np.isfinite(array).all() else array
+    return Traced(array, float(max(np.max(kept), -np.min(kept))) if kept.size and kept.dtype.kind == "f" else 0.0)
+
+
+def evaluate(op: str, inputs: Sequence[Traced | None], attributes: Attributes) -> Traced:
+    """One operation. Raises Unprovable for what is not known here."""
+    if op not in OPS:
+        raise Unprovable(f"operation {op}")
+    arrays = [None if t is None else t.array for t in inputs]
+    y = np.asarray(OPS[op](arrays, attributes))
+    peaks, work = [t.peak for t in inputs if t is not None], max((t.work for t in inputs if t is not None), default=0)
+    peak, added = GROWTH.get(op, _keep)(peaks, arrays)
+    return Traced(y, peak, work + added)
+
+
+# ---- growth: (peaks of the inputs, inputs) -> (peak of everything met, roundings added)
+
+def _keep(peaks: Sequence[float], _: Arrays) -> tuple[float, int]:
+    return max(peaks, default=0.0), 4
+
+
+def _sum(peaks: Sequence[float], _: Arrays) -> tuple[float, int]:
+    return sum(peaks), 2 * len(peaks)
+
+
+def _product(peaks: Sequence[float], _: Arrays) -> tuple[float, int]:
+    return max(peaks[0] * peaks[1], *peaks), 2
+
+
+def _quotient(peaks: Sequence[float], arrays: Arrays) -> tuple[float, int]:
+    smallest = float(np.min(np.abs(arrays[1]))) if arrays[1].size else 1.0
+    return max(peaks[0] / smallest if smallest else math.inf, *peaks), 2
+
+
+def _linear(axis: int) -> Callable[[Sequence[float], Arrays], tuple[float, int]]:
+    """sum |w| of the heaviest filter times the data, plus the bias; `axis` holds the filters."""
+    def grow(peaks: Sequence[float], arrays: Arrays) -> tuple[float, int]:
+        weight = np.abs(arrays[1])
+        others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
+        heaviest = float(weight.sum(axis=others, dtype=np.float64).max(initial=0.0))
+        return max(heaviest, 1.0) * peaks[0] + max(peaks[2:], default=0.0), weight.size // max(weight.shape[axis], 1) + 4
+    return grow
+
+
+def _gemm_growth(peaks: Sequence[float], arrays: Arrays) -> tuple[float, int]:
+    weight = np.abs(arrays[1])
+    heaviest = float(max(weight.sum(axis=a, dtype=np.float64).max(initial=0.0) for a in (0, 1)))
+    return max(heaviest, 1.0) * peaks[0] + max(peaks[2:], default=0.0), max(weight.shape) + 8
+
+
+def _normalized(peaks: Sequence[float], arrays: Arrays) -> tuple[float, int]:
+    deviation = math.sqrt(max(float(np.min(arrays[4], initial=math.inf)), 0.0) + 1e-12)
+    return max(peaks[1] / deviation, 1.0) * (peaks[0] + peaks[3]) + peaks[2], 12
+
+
+def _mean_growth(peaks: Sequence[float], arrays: Arrays) -> tuple[float, int]:
+    return max(peaks, default=0.0), 2 + int(np.prod(arrays[0].shape[1:]))
+
+
+GROWTH: Mapping[str, Callable[[Sequence[float], Arrays], tuple[float, int]]] = {
+    "Add": _sum, "Sub": _sum, "Sum": _sum, "Mul": _product, "Div": _quotient, "PRelu": _product, "Conv": _linear(0), "MatMul": _linear(-1),
+    "Gemm": _gemm_growth, "BatchNormalization": _normalized, "ReduceMean": _mean_growth, "GlobalAveragePool": _mean_growth,
+    "AveragePool": _mean_growth,
+}
+
+
+# ---- operations: (inputs, attributes) -> output
+
+def _clip(x: Arrays, a: Attributes) -> np.ndarray:
+    low = a.get("min", x[1] if len(x) > 1 and x[1] is not None else -np.inf)
+    high = a.get("max", x[2] if len(x) > 2 and x[2] is not None else np.inf)
+    return np.minimum(np.maximum(x[0], low), high)
+
+
+def _gemm(x: Arrays, a: Attributes) -> np.ndarray:
+    left = x[0].T if a.get("transA", 0) else x[0]
+    y = kernels.matmul(left, x[1].T if a.get("transB", 0) else x[1]) * a.get("alpha", 1.0)
+    return y if len(x) < 3 or x[2] is None else y + a.get("beta", 1.0) * x[2]
+
+
+def _batch_normalization(x: Arrays, a: Attributes) -> np.ndarray:
+    if a.get("training_mode", 0):
+        raise Unprovable("training mode")
+    gamma, beta, mean, variance = (v.reshape(1, -1, *(1,) * (x[0].ndim - 2)) for v in x[1:5])
+    return gamma * (x[0] - mean) / np.sqrt(variance + a.get("epsilon", 1e-5)) + beta
+
+
+def _reshape(x: Arrays, a: Attributes) -> np.ndarray:
+    target = [int(d) for d in x[1].reshape(-1)]
+    if not a.get("allowzero", 0):
+        target = [x[0].shape[i] if d == 0 else d for i, d in enumerate(target)]
+    return x[0].reshape(target)
+
+
+def _flatten(x: Arrays, a: Attributes) -> np.ndarray:
+    axis = a.get("axis", 1) % (x[0].ndim + 1) if a.get("axis", 1) < 0 else a.get("axis", 1)
+    return x[0].reshape(math.prod(x[0].shape[:axis]), -1)
+
+
+def _axes(x: Arrays, a: Attributes, default: tuple[int, ...]) -> tuple[int, ...]:
+    given = a.get("axes", x[1] if len(x) > 1 and x[1] is not None else ())
+    return tuple(int(v) for v in np.asarray(given).reshape(-1)) or default
+
+
+def _squeeze(x: Arrays, a: Attributes) -> np.ndarray:
+    return np.squeeze(x[0], _axes(x, a, tuple(i for i, d in enumerate(x[0].shape) if d == 1)))
+
+
+def _reduce(function: Callable[..., np.ndarray]) -> Callable[[Arrays, Attributes], np.ndarray]:
+    def run(x: Arrays, a: Attributes) -> np.ndarray:
+        axes = _axes(x, a, () if a.get("noop_with_empty_axes", 0) else tuple(range(x[0].ndim)))
+        return function(x[0], axis=axes, keepdims=bool(a.get("keepdims", 1)))
+    return run
+
+
+def _pad(x: Arrays, a: Attributes) -> np.ndarray:
+    if a.get("mode", "constant") != "constant":
+        raise Unprovable(f"Pad mode {a['mode']}")
+    pads = np.asarray(a.get("pads", x[1] if len(x) > 1 else ())).reshape(2, -1)
+    axes = x[3].reshape(-1) if len(x) > 3 and x[3] is not None else np.arange(x[0].ndim)
+    full = np.zeros((2, x[0].ndim), np.int64)
+    full[:, axes] = pads
+    fill = float(x[2].reshape(-1)[0]) if len(x) > 2 and x[2] is not None else a.get("value", 0.0)
+    return kernels.pad(x[0], tuple(int(p) for p in full.reshape(-1)), fill)
+
+
+def _slice(x: Arrays, a: Attributes) -> np.ndarray:
+    names = ("starts", "ends", "axes", "steps")
+    given = [a.get(n, x[i] if i < len(x) else None) for i, n in enumerate(names, 1)]
+    starts, ends = (np.asarray(v).reshape(-1) for v in given[:2])
+    axes = range(len(starts)) if given[2] is None else np.asarray(given[2]).reshape(-1)
+    steps = np.ones(len(starts), np.int64) if given[3] is None else np.asarray(given[3]).reshape(-1)
+    index = [slice(None)] * x[0].ndim
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        index[axis] = slice(int(start), None if step < 0 and end < -x[0].shape[axis] else int(end), int(step))
+    return x[0][tuple(index)]
+
+
+def _shape(x: Arrays, a: Attributes) -> np.ndarray:
+    return np.array(x[0].shape[a.get("start", 0): a.get("end", None)], np.int64)
+
+
+ELEMENT_TYPES = {1: np.float64, 10: np.float64, 11: np.float64, 6: np.int32, 7: np.int64, 9: np.bool_}
+"""ONNX element types that the evaluator casts to; all floating-point types are float64 here."""
+
+
+def _cast(x: Arrays, a: Attributes) -> np.ndarray:
+    if int(a["to"]) not in ELEMENT_TYPES:
+        raise Unprovable(f"Cast to element type {int(a['to'])}")
+    return x[0].astype(ELEMENT_TYPES[int(a["to"])])
+
+
+def _divide(x: Arrays, _: Attributes) -> np.ndarray:
+    if x[0].dtype.kind != "f":
+        return (np.abs(x[0]) // np.abs(x[1])) * np.sign(x[0]) * np.sign(x[1])
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return x[0] / x[1]
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def _hard_sigmoid(x: np.ndarray, alpha: float = 0.2, beta: float = 0.5) -> np.ndarray:
+    return np.clip(alpha * x + beta, 0.0, 1.0)
+
+
+def _gelu(x: Arrays, a: Attributes) -> np.ndarray:
+    if a.get("approximate", "none") != "none":
+        raise Unprovable("the tanh form of Gelu")
+    return 0.5 * x[0] * (1 + _erf(x[0] / math.sqrt(2.0)).astype(np.float64))
+
+
+OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
+    "Identity": lambda x, a: x[0],
+    "Dropout": lambda x, a: x[0],
+    "Cast": _cast,
+    "Add": lambda x, a: x[0] + x[1],
+    "Sub": lambda x, a: x[0] - x[1],
+    "Mul": lambda x, a: x[0] * x[1],
+    "Div": _divide,
+    "Neg": lambda x, a: -x[0],
+    "Sqrt": lambda x, a: np.sqrt(x[0]),
+    "Reciprocal": lambda x, a: _divide([np.ones(()), x[0]], a),
+    "Sum": lambda x, a: sum(x[1:], start=x[0]),
+    "Min": lambda x, a: np.minimum.reduce(np.broadcast_arrays(*x)),
+    "Max": lambda x, a: np.maximum.reduce(np.broadcast_arrays(*x)),
+    "Relu": lambda x, a: np.maximum(x[0], 0),
+    "Clip": _clip,
+    "LeakyRelu": lambda x, a: np.where(x[0] < 0, a.get("alpha", 0.01) * x[0], x[0]),
+    "PRelu": lambda x, a: np.where(x[0] < 0, x[1] * x[0], x[0]),
+    "Sigmoid": lambda x, a: _sigmoid(x[0]),
+    "HardSigmoid": lambda x, a: _hard_sigmoid(x[0], a.get("alpha", 0.2), a.get("beta", 0.5)),
+    "HardSwish": lambda x, a: x[0] * _hard_sigmoid(x[0], 1 / 6, 0.5),
+    "Swish": lambda x, a: x[0] * _sigmoid(a.get("alpha", 1.0) * x[0]),
+    "Erf": lambda x, a: _erf(x[0]).astype(np.float64),
+    "Gelu": _gelu,
+    "Conv": lambda x, a: kernels.conv(x[0], x[1], x[2] if len(x) > 2 else None, a),
+    "Gemm": _gemm,
+    "MatMul": lambda x, a: kernels.matmul(x[0], x[1]),
+    "BatchNormalization": _batch_normalization,
+    "MaxPool": lambda x, a: kernels.max_pool(x[0], a),
+    "AveragePool": lambda x, a: kernels.average_pool(x[0], a),
+    "GlobalAveragePool": lambda x, a: x[0].mean(axis=tuple(range(2, x[0].ndim)), keepdims=True),
+    "ReduceMean": _reduce(np.mean),
+    "ReduceProd": _reduce(np.prod),
+    "Pad": _pad,
+    "Transpose": lambda x, a: np.transpose(x[0], a.get("perm", tuple(reversed(range(x[0].ndim))))),
+    "Reshape": _reshape,
+    "Flatten": _flatten,
+    "Squeeze": _squeeze,
+    "Unsqueeze": lambda x, a: np.expand_dims(x[0], _axes(x, a, ())),
+    "Concat": lambda x, a: np.concatenate(x, axis=a["axis"]),
+    "Gather": lambda x, a: np.take(x[0], x[1], axis=a.get("axis", 0)),
+    "Slice": _slice,
+    "Shape": _shape,
+}

@@ -1,0 +1,111 @@
+"""Float64 convolution, pooling, padding and matrix product on numpy arrays, for the proofs. Channel-first, two spatial dimensions.
+
+    pads are top, left, bottom, right; effective kernel = (k - 1) * dilation + 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Attributes = Mapping[str, Any]
+
+CHUNK = 1 << 22
+"""Numbers of a large weight turned into float64 at a time."""
+
+
+class Unprovable(Exception):
+    """The evaluator does not know an operation, an attribute or a layout; the message says which."""
+
+
+def same_pads(size: int, kernel: int, stride: int, upper: bool) -> tuple[int, int]:
+    """Begin and end padding that make the output ceil(size / stride): total = max(0, (out - 1) * stride + kernel - size); UPPER ends with the larger half."""
+    total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+    small = total // 2
+    return (small, total - small) if upper else (total - small, small)
+
+
+def window(x: np.ndarray, kernel: tuple[int, ...], attributes: Attributes) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Strides, dilations and explicit pads of a convolution or a pooling."""
+    if x.ndim != 4 or len(kernel) != 2:
+        raise Unprovable(f"a {x.ndim - 2}-D window")
+    strides, dilations = tuple(attributes.get("strides", (1, 1))), tuple(attributes.get("dilations", (1, 1)))
+    return strides, dilations, _pads(x, kernel, strides, dilations, attributes)
+
+
+def _pads(x: np.ndarray, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...], attributes: Attributes) -> tuple[int, ...]:
+    mode = attributes.get("auto_pad", "NOTSET")
+    if mode == "NOTSET":
+        return tuple(attributes.get("pads", (0, 0, 0, 0)))
+    if mode == "VALID":
+        return (0, 0, 0, 0)
+    extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+    (top, bottom), (left, right) = (same_pads(n, k, s, mode == "SAME_UPPER") for n, k, s in zip(x.shape[2:], extent, strides, strict=True))
+    return top, left, bottom, right
+
+
+def taps(x: np.ndarray, kernel: tuple[int, ...], attributes: Attributes, fill: float) -> list[tuple[int, int, np.ndarray]]:
+    """(i, j, the pixels that tap (i, j) of the kernel meets), each (N, C, out height, out width)."""
+    strides, dilations, pads = window(x, kernel, attributes)
+    padded = pad(x, (0, 0, pads[0], pads[1], 0, 0, pads[2], pads[3]), fill)
+    outs = [(n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(padded.shape[2:], kernel, dilations, strides, strict=True)]
+    if min(outs) < 1:
+        raise Unprovable("a window larger than the image")
+    (h, w), (sy, sx) = outs, strides
+    starts = [(i, j, i * dilations[0], j * dilations[1]) for i in range(kernel[0]) for j in range(kernel[1])]
+    return [(i, j, padded[:, :, y: y + (h - 1) * sy + 1: sy, z: z + (w - 1) * sx + 1: sx]) for i, j, y, z in starts]
+
+
+def pad(x: np.ndarray, pads: tuple[int, ...], fill: float) -> np.ndarray:
+    """Constant padding; pads hold all begins, then all ends. Negative ones crop."""
+    begins, ends = pads[: x.ndim], pads[x.ndim:]
+    grown = np.pad(x, [(max(b, 0), max(e, 0)) for b, e in zip(begins, ends, strict=True)], constant_values=fill)
+    return grown[tuple(slice(max(-b, 0), n - max(-e, 0)) for b, e, n in zip(begins, ends, grown.shape, strict=True))]
+
+
+def conv(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, attributes: Attributes) -> np.ndarray:
+    """y[n, f] = sum over channels of the group and taps of weight[f, c, i, j] * x[n, c, .] + bias[f]."""
+    groups = int(attributes.get("group", 1))
+    if weight.ndim != 4 or x.shape[1] != groups * weight.shape[1] or weight.shape[0] % groups:
+        raise Unprovable("a convolution whose weight and groups do not fit its input")
+    product = _depthwise if weight.shape[1] == 1 and weight.shape[0] == groups else _grouped
+    y = sum(product(part, weight[:, :, i, j], groups) for i, j, part in taps(x, weight.shape[2:], attributes, 0.0))
+    return y if bias is None else y + bias.astype(np.float64).reshape(1, -1, 1, 1)
+
+
+def _depthwise(part: np.ndarray, weight: np.ndarray, groups: int) -> np.ndarray:
+    return part * weight.astype(np.float64).reshape(1, groups, 1, 1)
+
+
+def _grouped(part: np.ndarray, weight: np.ndarray, groups: int) -> np.ndarray:
+    n, _, h, w = part.shape
+    rows = weight.astype(np.float64).reshape(1, groups, -1, weight.shape[1])
+    return (rows @ part.reshape(n, groups, -1, h * w)).reshape(n, -1, h, w)
+
+
+def matmul(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """x @ weight; a large weight is widened to float64 piece by piece, along its columns."""
+    if weight.ndim != 2 or weight.size <= CHUNK:
+        return x @ weight.astype(np.float64)
+    step = max(1, CHUNK // weight.shape[0])
+    return np.concatenate([x @ weight[:, i: i + step].astype(np.float64) for i in range(0, weight.shape[1], step)], axis=-1)
+
+
+def pool(x: np.ndarray, attributes: Attributes, reduce: Callable[[np.ndarray], np.ndarray], fill: float) -> np.ndarray:
+    """Reduces the stacked pixels of every window."""
+    if attributes.get("ceil_mode", 0):
+        raise Unprovable("ceil_mode")
+    return reduce(np.stack([part for _, _, part in taps(x, tuple(attributes["kernel_shape"]), attributes, fill)]))
+
+
+def max_pool(x: np.ndarray, attributes: Attributes) -> np.ndarray:
+    return pool(x, attributes, lambda parts: parts.max(axis=0), -np.inf)
+
+
+def average_pool(x: np.ndarray, attributes: Attributes) -> np.ndarray:
+    """Mean of the window; without count_include_pad only of the pixels that exist."""
+    total = pool(x, attributes, lambda parts: parts.sum(axis=0), 0.0)
+    fill = 1.0 if attributes.get("count_include_pad", 0) else 0.0
+    return total / pool(np.ones_like(x), attributes, lambda parts: parts.sum(axis=0), fill)
