@@ -1,0 +1,46 @@
+"""Rewrites that bring an ONNX graph into the form the block rules read. One module per rewrite, its formula first.
+
+    sanitize(model, BUILTIN_REWRITES) -> (model, applied, refused)
+
+A third party adds `Rewrite` objects through the hook `quantizeml_rewrites`; they are proven like the built-in ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from . import (activations, affine, auto_pad, batch_normalization, clip, constant_folding, entry, entry_transpose, flatten, gemm,
+               global_average_pool, identity_conv, leaky_relu, noop, pad, static_reshape, sum, transposed_flatten)
+from .driver import sanitize
+from .model import Applied, Op, Proposal, Refusal, Refused, Rewrite
+
+#: In the order in which they are tried at each node.
+BUILTIN_REWRITES: tuple[Rewrite, ...] = (
+    noop.REWRITE,
+    constant_folding.REWRITE,
+    static_reshape.REWRITE,
+    entry_transpose.REWRITE,
+    flatten.REWRITE,
+    auto_pad.REWRITE,
+    pad.REWRITE,
+    gemm.MATMUL,
+    gemm.GEMM,
+    activations.REWRITE,
+    batch_normalization.REWRITE,
+    affine.REWRITE,
+    entry.REWRITE,
+    clip.REWRITE,
+    leaky_relu.REWRITE,
+    global_average_pool.REDUCE_MEAN,
+    global_average_pool.AVERAGE_POOL,
+    transposed_flatten.REWRITE,
+    sum.REWRITE,
+)
+
+
+def rewrites_for(capabilities: Collection[str]) -> tuple[Rewrite, ...]:
+    """The built-in rewrites, and those that make up for what a target cannot do."""
+    return BUILTIN_REWRITES if "add.activation" in capabilities else (*BUILTIN_REWRITES, identity_conv.REWRITE)
+
+
+__all__ = ["BUILTIN_REWRITES", "Applied", "Op", "Proposal", "Refusal", "Refused", "Rewrite", "rewrites_for", "sanitize"]
