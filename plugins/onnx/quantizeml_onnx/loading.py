@@ -1,0 +1,75 @@
+"""Reading and writing ONNX files.
+
+load: the file or one clear ModelError. External data is read into the model. save: the whole file or nothing, named `.onnx`.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from quantizeml_core.errors import ModelError
+from quantizeml_core.files import atomic_write
+
+SUFFIX = ".onnx"
+PROTOBUF_LIMIT = 2 ** 31 - 1
+NEXT = "Export the model again, or copy the file again"
+
+
+def load(path: str | PathLike[str]) -> onnx.ModelProto:
+    """A checked model, its external data included. Errors: ModelError for what is no readable, complete, valid ONNX model."""
+    file = Path(path)
+    model = _parse(file)
+    _external(model, file)
+    _check(model, file)
+    return model
+
+
+def save(model: onnx.ModelProto, path: str | PathLike[str]) -> Path:
+    """Writes a model atomically and returns the final path, suffix `.onnx`. Errors: ModelError above 2 GiB; QuantizeMLError when it cannot be written."""
+    final = Path(path)
+    final = final if final.suffix.lower() == SUFFIX else final.with_name(final.name + SUFFIX)
+    size = model.ByteSize()
+    if size > PROTOBUF_LIMIT:
+        raise ModelError(f"the model has {size / 2 ** 30:.1f} GiB", where=str(final), allowed="2 GiB, the limit of the file format")
+    with atomic_write(final) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+    return final
+
+
+def _parse(file: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.ModelProto.FromString(file.read_bytes())
+    except FileNotFoundError as error:
+        raise ModelError("there is no such file", where=str(file), do="Check the path") from error
+    except OSError as error:
+        raise ModelError(f"it cannot be read: {error.strerror}", where=str(file), allowed="a readable ONNX file") from error
+    except DecodeError as error:
+        raise ModelError("it is not an ONNX file, or it is truncated", where=str(file), do=NEXT) from error
+    if not model.ir_version or not model.HasField("graph"):
+        raise ModelError("it holds no ONNX model: it is empty or another kind of file", where=str(file), do=NEXT)
+    return model
+
+
+def _external(model: onnx.ModelProto, file: Path) -> None:
+    """Reads the tensors stored in other files beside the model."""
+    try:
+        onnx.load_external_data_for_model(model, str(file.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"its external data cannot be read: {_line(error)}", where=str(file),
+                         do="Put the data file beside the model, under the name the model gives it") from error
+
+
+def _check(model: onnx.ModelProto, file: Path) -> None:
+    """The ONNX checker; above the limit of protobuf it can only see a model on disk, which holds the same."""
+    try:
+        onnx.checker.check_model(model if model.ByteSize() <= PROTOBUF_LIMIT else str(file))
+    except (onnx.checker.ValidationError, ValueError, DecodeError) as error:
+        raise ModelError(f"it is not a valid ONNX model: {_line(error)}", where=str(file), do=NEXT) from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
