@@ -1,0 +1,55 @@
+"""Steps around additions: ratios are powers of two, nothing saturates, the base is the best of the group."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from quantizeml_core.align import FINEST, align, common_base
+from quantizeml_core.blocks import Block
+
+
+def _add(name: str, a: str, b: str, out: str) -> Block:
+    return Block(name, "add", (a, b), out)
+
+
+@given(arrays(np.float64, st.integers(1, 6), elements=st.floats(1e-3, 1e3)))
+def test_common_base(wanted: np.ndarray) -> None:
+    steps = common_base(wanted)
+    exponents = np.log2(steps / steps[0])
+    assert np.abs(exponents - np.rint(exponents)).max() < 1e-9  # exp2 of a float64 fraction is not exact
+    assert (steps >= wanted * (1 - 1e-9)).all()
+    assert (steps < 2 * np.maximum(wanted, wanted.max() * FINEST) * (1 + 1e-9)).all()
+
+
+def test_tensors_joined_by_a_chain_of_additions_share_one_base_per_channel() -> None:
+    wanted = {t: np.array([v, 3 * v]) for t, v in (("a", 1.0), ("b", 1.4), ("s", 2.1), ("c", 0.3), ("t", 5.0), ("free", 0.7))}
+    steps = align([_add("1", "a", "b", "s"), _add("2", "s", "c", "t")], wanted, dict.fromkeys(wanted, 2))
+    assert "free" not in steps
+    for channel in (0, 1):
+        ratios = np.log2([steps[t][channel] / steps["a"][channel] for t in "abcst"])
+        assert np.abs(ratios - np.rint(ratios)).max() < 1e-9  # as above
+
+
+def test_per_tensor_steps_stay_scalars() -> None:
+    wanted = {t: np.array([v]) for t, v in (("a", 1.0), ("b", 1.4), ("s", 2.1))}
+    assert {t: s.shape for t, s in align([_add("1", "a", "b", "s")], wanted, dict.fromkeys(wanted, 4)).items()} == dict.fromkeys("abs", (1,))
+
+
+def test_a_concatenation_passes_the_tie_to_its_sources() -> None:
+    wanted = {"a": np.array([1.0]), "b": np.array([1.7]), "ab": np.array([1.7, 1.7]), "c": np.array([0.9, 2.3]), "s": np.array([3.0, 3.0])}
+    channels = {"a": 1, "b": 1, "ab": 2, "c": 2, "s": 2}
+    steps = align([Block("cat", "concat", ("a", "b"), "ab"), _add("1", "ab", "c", "s")], wanted, channels)
+    for index, source in enumerate("ab"):
+        ratio = np.log2(steps[source][0] / steps["c"][index])
+        assert ratio == pytest.approx(round(ratio), abs=1e-9)  # as above
+
+
+def test_a_table_producer_gives_all_its_channels_one_base() -> None:
+    wanted = {t: np.array([1.0, 1.3, 1.9]) for t in "abs"}
+    steps = align([_add("1", "a", "b", "s")], wanted, dict.fromkeys(wanted, 3), frozenset("a"))
+    ratios = np.log2(steps["a"] / steps["a"][0])
+    assert np.abs(ratios - np.rint(ratios)).max() < 1e-9  # as above

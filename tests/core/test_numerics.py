@@ -1,0 +1,82 @@
+"""The formulas of docs/numerics.md, against Python integers and fractions."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantizeml_core import numerics
+
+FULL = (-(2**31), 2**31 - 1)
+
+
+@given(st.integers(*FULL), st.integers(0, 255), st.integers(-8, 32))
+def test_requantize_is_the_exact_half_up_law(acc: int, multiplier: int, shift: int) -> None:
+    exact = floor(Fraction(acc * multiplier) / Fraction(2) ** shift + Fraction(1, 2))
+    got = numerics.requantize(np.array([acc]), multiplier, shift, -128, 127)
+    assert int(got[0]) == min(max(exact, -128), 127)
+
+
+@pytest.mark.parametrize(("x", "q"), [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (126.6, 127), (1e9, 127), (-1e9, -128)])
+def test_float_to_integer_rounds_half_to_even_and_saturates(x: float, q: int) -> None:
+    assert numerics.quantize(x, 1.0, -128, 127) == q
+
+
+@given(st.integers(32, 255), st.integers(1, 20), st.integers(-(2**22), 2**22))
+def test_float32_agrees_is_a_proof(multiplier: int, shift: int, acc: int) -> None:
+    """Wherever it says yes, what QLinearConv computes equals the law on any accumulator."""
+    m, f = np.array([multiplier]), np.array([shift])
+    if not numerics.float32_agrees(m, f, 0, 127, FULL)[0]:
+        return
+    law = numerics.requantize(np.array([acc]), m, f, 0, 127)
+    float32 = np.clip(np.rint(np.float32(acc) * np.float32(multiplier * 2.0**-shift)), 0, 127)
+    assert int(law[0]) == int(float32)
+
+
+def test_float32_differs_where_the_proof_says_no() -> None:
+    """M = 1 (mod 4): the tie acc = 2^(f-1) goes down in float32 and up by the law."""
+    m, f, tie = np.array([129]), np.array([10]), 2**9
+    assert not numerics.float32_agrees(m, f, 0, 127, FULL)[0]
+    assert numerics.requantize(np.array([tie]), m, f, 0, 127)[0] == 65
+    assert np.rint(np.float32(tie) * np.float32(129 * 2.0**-10)) == 64
+
+
+def test_signed_outputs_never_agree_because_of_the_negative_tie() -> None:
+    m = np.arange(129, 256, 2)
+    assert not numerics.float32_agrees(m, np.full(len(m), 12), -128, 127, FULL).any()
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@given(ratio=st.floats(2.0**-11, 0.9))
+def test_multipliers_bracket_the_ratio(fast: bool, ratio: float) -> None:
+    below = numerics.multiplier_value(*numerics.multiplier_at_most(ratio, fast))
+    above = numerics.multiplier_value(*numerics.multiplier_at_least(ratio, fast))
+    assert below <= ratio * (1 + 1e-9) and above >= ratio * (1 - 1e-9)  # the margin lets a ratio that was computed in float64 hit its own value
+
+
+@pytest.mark.parametrize(
+    ("value", "bits", "aligned"), [(127.4, 7, 127), (300.0, 7, 300), (301.0, 7, 300), (-1000.0, 7, -1000), (12345.0, 7, 12288), (12345.6, None, 12346), (0.0, 7, 0)]
+)
+def test_bias_mantissa(value: float, bits: int | None, aligned: int) -> None:
+    assert numerics.align_mantissa(value, bits) == aligned
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_accumulator_bound_is_sound_and_reached(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight, bias = rng.integers(-127, 128, (3, 5)), rng.integers(-99, 99, 3)
+    low, high = numerics.accumulator_reach(weight, bias, -128, 127)
+    worst = np.where(weight > 0, 127, -128)
+    best = (weight * worst).sum(axis=1) + bias
+    assert (best == high).all()
+    assert ((weight * np.where(weight > 0, -128, 127)).sum(axis=1) + bias == low).all()
+
+
+@pytest.mark.parametrize(("low", "high", "bits"), [(0, 0, 1), (-1, 0, 1), (-128, 127, 8), (-129, 0, 9), (0, 128, 9)])
+def test_signed_bits(low: int, high: int, bits: int) -> None:
+    assert numerics.signed_bits(low, high) == bits
