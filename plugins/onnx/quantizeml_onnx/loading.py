@@ -1,4 +1,4 @@
-"""Reading and writing ONNX files.
+"""Reading and writing ONNX files, and what their inputs are.
 
 load: the file or one clear ModelError. External data is read into the model. save: the whole file or nothing, named `.onnx`.
 """
@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from quantizeml_core.errors import ModelError
 from quantizeml_core.files import atomic_write
+from quantizeml_core.hooks import InputSpec
 
 SUFFIX = ".onnx"
 PROTOBUF_LIMIT = 2 ** 31 - 1
@@ -29,7 +30,7 @@ def load(path: str | PathLike[str]) -> onnx.ModelProto:
 
 
 def save(model: onnx.ModelProto, path: str | PathLike[str]) -> Path:
-    """Writes a model atomically and returns the final path, suffix `.onnx`. Errors: ModelError above 2 GiB; QuantizeMLError when it cannot be written."""
+    """Writes a model atomically and returns the final path, suffix `.onnx`. Errors: ModelError above 2 GiB; QuantizeMLError from the file system."""
     final = Path(path)
     final = final if final.suffix.lower() == SUFFIX else final.with_name(final.name + SUFFIX)
     size = model.ByteSize()
@@ -38,6 +39,19 @@ def save(model: onnx.ModelProto, path: str | PathLike[str]) -> Path:
     with atomic_write(final) as temporary:
         temporary.write_bytes(model.SerializeToString())
     return final
+
+
+def inputs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
+    """Name, native shape (the batch, axis 0, None) and numpy dtype of each input; initializers that old files list as inputs are none."""
+    constants = {t.name for t in model.graph.initializer}
+    return tuple(_spec(i) for i in model.graph.input if i.name not in constants)
+
+
+def _spec(value: onnx.ValueInfoProto) -> InputSpec:
+    tensor = value.type.tensor_type
+    sizes = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    shape = (None, *sizes[1:]) if len(sizes) > 1 else sizes
+    return InputSpec(value.name, shape, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
 
 
 def _parse(file: Path) -> onnx.ModelProto:

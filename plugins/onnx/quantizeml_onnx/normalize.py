@@ -3,7 +3,7 @@
     local functions inlined, Constant nodes made initializers, initializers no inputs, every node named, opset 17 or newer,
     a symbolic batch "N", every shape inferred
 
-Arrays are shared with the caller's model, which is not modified. The copy is for recognition; what stays float is taken from the original.
+Arrays are shared with the caller's model, which is not modified. The copy computes the same as the model.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ import onnx_ir as ir
 
 from quantizeml_core.errors import ModelError, UsageError
 
-from .opset import OLDEST, respell
+from . import opset
 from .rewrites.graph import dims, is_constant, stored
 from .rewrites.driver import remove_dead
 from .shapes import infer
 
 BATCH = "N"
 
+InputShape = tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
 
-def prepare(model: onnx.ModelProto, *, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None) -> ir.Model:
+
+def prepare(model: onnx.ModelProto, *, input_shape: InputShape = None) -> ir.Model:
     """A normalized working copy.
 
     Arguments:
@@ -37,23 +39,33 @@ def prepare(model: onnx.ModelProto, *, input_shape: tuple[int, ...] | Mapping[st
         UsageError: an input_shape that does not fit the inputs.
     """
     _check_opset(model)
-    copy = ir.from_proto(model)
-    if copy.functions:
-        ir.passes.common.InlinePass()(copy)
-    _constants(copy.graph)
-    _names(copy.graph)
-    _dimensions(copy, input_shape)
-    respell(copy)
+    copy = _shaped(model, input_shape)
+    if not opset.spellable(copy):
+        copy = _shaped(opset.convert(model), input_shape)
+    opset.respell(copy)
     remove_dead(copy.graph)
     return copy
 
 
 def _check_opset(model: onnx.ModelProto) -> None:
-    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
-    if version is None or version < OLDEST:
+    version = opset.version_of(model)
+    if version is None or version < opset.OLDEST:
         found = "imports no ONNX operator set" if version is None else f"uses opset {version}"
-        raise ModelError(f"it {found}", where="the model", allowed=f"opset {OLDEST} or newer",
+        raise ModelError(f"it {found}", where="the model", allowed=f"opset {opset.OLDEST} or newer",
                          do="Export it again, or convert it with onnx.version_converter.convert_version(model, 17)")
+
+
+def _shaped(model: onnx.ModelProto, input_shape: InputShape) -> ir.Model:
+    """The copy with constants, names and shapes settled, still in its own opset."""
+    copy = ir.from_proto(model)
+    if "ai.onnx" in copy.graph.opset_imports:
+        copy.graph.opset_imports[""] = copy.graph.opset_imports.pop("ai.onnx")
+    if copy.functions:
+        ir.passes.common.InlinePass()(copy)
+    _constants(copy.graph)
+    _names(copy.graph)
+    _dimensions(copy, input_shape)
+    return copy
 
 
 # ---- constants and names
@@ -74,7 +86,7 @@ _TYPES = {"value_float": np.float32, "value_floats": np.float32, "value_int": np
 
 
 def _tensor(node: ir.Node) -> ir.Tensor | None:
-    """The tensor of a Constant node; None for strings and sparse tensors. A record of its own: naming the value would rename the caller's tensor."""
+    """The tensor of a Constant node; None for strings and sparse tensors. A record of its own: naming it would rename the caller's tensor."""
     name, attribute = next(iter(node.attributes.items()))
     if name == "value" and attribute.as_tensor().dtype != ir.DataType.STRING:
         return ir.Tensor(attribute.as_tensor().numpy(), dtype=attribute.as_tensor().dtype, name=node.outputs[0].name)
@@ -92,7 +104,7 @@ def _names(graph: ir.Graph) -> None:
 
 # ---- shapes
 
-def _dimensions(model: ir.Model, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None) -> None:
+def _dimensions(model: ir.Model, input_shape: InputShape) -> None:
     graph = model.graph
     for name, shape in _given(graph, input_shape).items():
         value = next(v for v in graph.inputs if v.name == name)
@@ -109,7 +121,7 @@ def _dimensions(model: ir.Model, input_shape: tuple[int, ...] | Mapping[str, tup
     infer(model)
 
 
-def _given(graph: ir.Graph, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None) -> Mapping[str, tuple[int, ...]]:
+def _given(graph: ir.Graph, input_shape: InputShape) -> Mapping[str, tuple[int, ...]]:
     """input_shape by input name, checked against ranks."""
     if input_shape is None:
         return {}
@@ -133,7 +145,8 @@ def _check_input(value: ir.Value) -> None:
     if 0 in shape:
         raise ModelError(f"its shape {shape} has a dimension of size 0", where=f"input `{value.name}`", allowed="sizes of at least 1")
     if None in shape[1:]:
-        raise ModelError(f"its shape {tuple('?' if d is None else d for d in shape)} is dynamic beyond the batch", where=f"input `{value.name}`",
+        shown = ", ".join("?" if d is None else str(d) for d in shape)
+        raise ModelError(f"its shape ({shown}) is dynamic beyond the batch", where=f"input `{value.name}`",
                          do="Give samples, or the shape without its batch, for example --input_shape 3,224,224")
 
 
@@ -151,11 +164,11 @@ def _forget(graph: ir.Graph) -> None:
 
 
 def _free_reshapes(graph: ir.Graph) -> None:
-    """Reshape to a constant [batch, ...] that keeps axis 0 becomes [0, ...], which copies it: an export with a static batch then runs with any."""
+    """Reshape to a constant [batch, ...] that keeps axis 0 becomes [0, ...], which copies it: a static export then runs with any batch."""
     for node in graph:
         if node.op_type == "Reshape" and (target := _copies_batch(node)) is not None:
-            name = f"{node.outputs[0].name}/shape"
-            value = ir.Value(name=name, shape=ir.Shape(target.shape), type=ir.TensorType(ir.DataType.INT64), const_value=ir.tensor(target, name=name))
+            value = ir.Value(name=f"{node.outputs[0].name}/shape", shape=ir.Shape(target.shape), type=ir.TensorType(ir.DataType.INT64))
+            value.const_value = ir.tensor(target, name=value.name)
             graph.register_initializer(value)
             node.replace_input_with(1, value)
 

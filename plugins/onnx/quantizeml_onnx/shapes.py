@@ -1,6 +1,6 @@
 """Shape inference on a working copy. Large initializers stay out of it: only their shapes are serialized.
 
-Element types of old operator versions (a Dropout mask was float before opset 10) are inferred at the model's own opset, before anything is respelled.
+Element types of old operator versions (a Dropout mask was float before opset 10) are inferred at the model's own opset, before any respelling.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def infer(model: ir.Model) -> None:
 
 
 def infer_missing(model: ir.Model) -> None:
-    """Infers again when a node output of known operation has no complete shape (batch aside). A graph that cannot be inferred stays as it is."""
+    """Infers again when a node output has no complete shape (batch aside). A graph that cannot be inferred stays as it is."""
     if any(v.shape is None or any(not isinstance(d, int) for d in v.shape[1:]) for node in model.graph for v in node.outputs):
         try:
             infer(model)

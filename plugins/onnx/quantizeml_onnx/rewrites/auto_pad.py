@@ -1,7 +1,8 @@
 """SAME and VALID padding written out for the known image size.
 
-    total = max(0, (ceil(size / stride) - 1) * stride + (k - 1) * dilation + 1 - size); UPPER puts the larger half at the end, LOWER at the beginning
+    total = max(0, (ceil(size / stride) - 1) * stride + (k - 1) * dilation + 1 - size)
 
+UPPER puts the larger half at the end, LOWER at the beginning.
 Weights and channels take no part in this, both sides have the same: the proof runs on one channel of the real size.
 """
 

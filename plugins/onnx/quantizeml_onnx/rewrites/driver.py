@@ -1,7 +1,7 @@
 """sanitize: apply rewrites to a working copy until nothing changes, each one proven equal first.
 
-Order is fixed: passes over the nodes in topological order, rewrites in the order given. Every value that survives keeps its name; the output of a replaced
-subgraph keeps its name; a new node takes the name of the node it stands for.
+Order is fixed: passes over the nodes in topological order, rewrites in the order given. Every value that survives keeps its name; the output of a
+replaced subgraph keeps its name; a new node takes the name of the node it stands for.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ class _Builder:
     def build(self, replacement: Op | ir.Value | np.ndarray) -> ir.Value:
         if isinstance(replacement, Op):
             return self._node(replacement, root=True)
-        return replacement if isinstance(replacement, ir.Value) else self._initializer(self.unique(f"{self.output.name}/constant"), replacement)
+        if isinstance(replacement, ir.Value):
+            return replacement
+        return self._initializer(self.unique(f"{self.output.name}/constant"), replacement)
 
     def unique(self, name: str) -> str:
         chosen = next(n for n in (name, *(f"{name}_{i}" for i in range(1, len(self.taken) + 2))) if n not in self.taken)
@@ -159,8 +161,10 @@ class _Builder:
         return dtype.numpy() if dtype is not None and dtype.is_floating_point() else np.dtype(np.float32)
 
 
-ROLES = {"Conv": ("input", "weight", "bias"), "Gemm": ("input", "weight", "bias"), "Clip": ("input", "min", "max"), "Mul": ("input", "scale"),
-         "Add": ("input", "offset"), "Reshape": ("input", "shape")}
+ROLES = {
+    "Conv": ("input", "weight", "bias"), "Gemm": ("input", "weight", "bias"), "Clip": ("input", "min", "max"),
+    "Mul": ("input", "scale"), "Add": ("input", "offset"), "Reshape": ("input", "shape"),
+}
 
 
 def _role(op: Op, index: int) -> str:

@@ -1,4 +1,4 @@
-"""Reshape, Squeeze, Unsqueeze and Flatten that keep the batch and join all other axes are Flatten(axis=1); those that change nothing are removed.
+"""Reshape, Squeeze, Unsqueeze and Flatten that keep the batch and join all other axes are Flatten(axis=1); those that change nothing go.
 
     (N, d1, ..., dk) -> (N, d1 * ... * dk)
 """

@@ -21,7 +21,7 @@ class Unprovable(Exception):
 
 
 def same_pads(size: int, kernel: int, stride: int, upper: bool) -> tuple[int, int]:
-    """Begin and end padding that make the output ceil(size / stride): total = max(0, (out - 1) * stride + kernel - size); UPPER ends with the larger half."""
+    """Begin and end padding for ceil(size / stride) outputs: total = max(0, (out - 1) * stride + kernel - size); UPPER ends with the larger half."""
     total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
     small = total // 2
     return (small, total - small) if upper else (total - small, small)
@@ -35,7 +35,8 @@ def window(x: np.ndarray, kernel: tuple[int, ...], attributes: Attributes) -> tu
     return strides, dilations, _pads(x, kernel, strides, dilations, attributes)
 
 
-def _pads(x: np.ndarray, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...], attributes: Attributes) -> tuple[int, ...]:
+def _pads(x: np.ndarray, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...],
+          attributes: Attributes) -> tuple[int, ...]:
     mode = attributes.get("auto_pad", "NOTSET")
     if mode == "NOTSET":
         return tuple(attributes.get("pads", (0, 0, 0, 0)))

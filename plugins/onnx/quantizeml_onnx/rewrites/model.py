@@ -1,4 +1,4 @@
-"""What a rewrite is: a function that looks at one node and proposes an equal, simpler subgraph, refuses with a reason, or has nothing to say.
+"""A rewrite is a function that looks at one node and proposes an equal, simpler subgraph, refuses with a reason, or has nothing to say.
 
 A proposal is data. Nothing in the graph changes until `proof` has found both sides equal; then `driver` puts the replacement in place.
 """

@@ -1,9 +1,10 @@
 """Zero padding of height and width moved into the convolution or the max pooling that reads it.
 
     Conv(Pad(x; p); q) = Conv(x; p + q)
-    MaxPool(Pad(x; p); q) = MaxPool(x; p + q)    for x >= 0 padded with 0, or any x padded with -inf, when every window holds a real pixel (p + q < k)
+    MaxPool(Pad(x; p); q) = MaxPool(x; p + q)    for x >= 0 padded with 0, or any x padded with -inf
 
-Max pooling pads with -inf: next to a pixel >= 0 the one 0 more or less makes no difference. That x >= 0 is proven with the Relu or Clip before it.
+Max pooling pads with -inf: next to a pixel >= 0 a 0 more or less makes no difference, and every window holds a pixel when p + q < k. That x >= 0
+is proven with the Relu or Clip before it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     if attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return Refusal(f"its auto_pad {attribute(node, 'auto_pad')} depends on the padded size")
     pads = tuple(a + b for a, b in zip(spatial, attribute(node, "pads", (0, 0, 0, 0)), strict=True))
-    grown = Op(node.op_type, (pad.inputs[0], *node.inputs[1:]), {k: v for k, v in attributes(node).items() if k != "auto_pad"} | {"pads": pads})
+    kept = {k: v for k, v in attributes(node).items() if k != "auto_pad"}
+    grown = Op(node.op_type, (pad.inputs[0], *node.inputs[1:]), kept | {"pads": pads})
     return _convolution(pad, node, grown) if node.op_type == "Conv" else _pooling(pad, node, grown)
 
 
@@ -54,7 +56,9 @@ def _value(pad: ir.Node) -> float | None:
 
 
 def _convolution(pad: ir.Node, node: ir.Node, grown: Op) -> Proposal | Refusal:
-    return Proposal((pad, node), grown) if _value(pad) == 0 else Refusal(f"the Pad before it pads with {_value(pad)}, a convolution pads with 0")
+    if _value(pad) != 0:
+        return Refusal(f"the Pad before it pads with {_value(pad)}, a convolution pads with 0")
+    return Proposal((pad, node), grown)
 
 
 def _pooling(pad: ir.Node, node: ir.Node, grown: Op) -> Proposal | Refusal:

@@ -3,12 +3,12 @@
     |before - after| <= 4 * eps * work * peak          eps = 2^-53
 
 `peak` bounds every product and partial sum met on either side, `work` counts the roundings on the longest path of the two together. Each
-rounding errs by at most eps * peak, so two evaluations of formulas that are equal in real numbers differ by at most eps * work * peak to first order;
-4 covers the higher orders and the rounding of folded weights in float64. A wrong formula misses this bound by ten orders of magnitude.
+rounding errs by at most eps * peak, so two evaluations of formulas equal in real numbers differ by at most eps * work * peak to first order; 4 covers the higher orders and the rounding of folded weights in float64. A wrong formula misses this bound by ten orders of magnitude.
 A folded weight is compared unrounded: its one rounding to the type of the file comes after the proof.
 
 The rows of a batch are: zeros, ordinary data (normal), boundaries (signed bounds, small integers and the constants of the subgraph itself) and
-large signed data. The seed is fixed: the same model gives the same verdict. Images are shrunk to a little more than the kernel when equality does not depend on their size.
+large signed data. The seed is fixed: the same model gives the same verdict. Images are shrunk to a little more than the kernel when equality does not
+depend on their size.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def _leaf(value: ir.Value, env: Environment, snap: tuple[float, ...] = ()) -> Tr
         if not is_constant(value):
             raise Unprovable(f"tensor `{value.name}`")
         array = stored(value)
-        env[value] = _constant(np.asarray(_snap(float(array.reshape(-1)[0]), snap)).reshape(array.shape) if snap and array.size == 1 else array)
+        if snap and array.size == 1:
+            array = np.full(array.shape, _snap(float(array.reshape(-1)[0]), snap))
+        env[value] = _constant(array)
     return env[value]
 
 

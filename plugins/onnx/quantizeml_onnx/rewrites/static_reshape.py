@@ -78,7 +78,8 @@ def _shape(value: ir.Value, target: np.ndarray) -> tuple[int | None, ...] | None
     before = dims(value)
     if before is None or None in before[1:] or (target == -1).sum() > 1:
         return None
-    after = np.empty((BATCHES[0], *before[1:]), np.bool_).reshape([BATCHES[0] if d == 0 and not i else d for i, d in enumerate(target)]).shape
+    wanted = [BATCHES[0] if d == 0 and not i else int(d) for i, d in enumerate(target)]
+    after = np.broadcast_to(False, (BATCHES[0], *before[1:])).reshape(wanted).shape
     return (None, *after[1:]) if before[0] is None else None
 
 

@@ -1,4 +1,4 @@
-"""A channel-last network flattens (N, H, W, C); the dense layer after it reads its weights in that order. In channel-first order the transposition goes.
+"""A channel-last network flattens (N, H, W, C), and its dense layer has weights in that order; permuted back, the transposition goes.
 
     Gemm(Flatten(Transpose(x)), W) = Gemm(Flatten(x), W')        columns of W' permuted back to the order of x
 """
