@@ -140,6 +140,30 @@ def test_blocks_of_two_tensors(body: str, expected: tuple) -> None:
     assert (last.kind, last.name, last.inputs, last.activation) == expected
 
 
+@pytest.mark.parametrize("body, expected", [
+    ("a = Add(c, d) r = Relu(a) y = GlobalAveragePool(r)", [("add", RELU, None), ("conv2d", None, GAP)]),
+    ("a = Concat<axis=1>(c, d) r = Relu(a) y = GlobalAveragePool(r)", [("concat", None, None), ("conv2d", RELU, GAP)]),
+    (f"a = Concat<axis=1>(c, d) r = Clip(a, zero, six) y = {MAXPOOL}(r)", [("concat", None, None), ("conv2d", RELU6, MAX)]),
+    (f"a = Add(c, d) y = {MAXPOOL}(a)", [("add", None, None), ("conv2d", None, MAX)]),
+    ("a = Add(c, d) y = HardSwish(a)", [("add", None, None), ("conv2d", Activation("hard_swish"), None)]),
+    (f"a = Add(c, d) m = {MAXPOOL}(a) y = HardSwish(m)",
+     [("add", None, None), ("conv2d", None, MAX), ("conv2d", Activation("hard_swish"), None)]),
+])
+def test_what_stands_alone_gets_an_identity_convolution(body: str, expected: list[tuple]) -> None:
+    found = blocks(f"c = Conv(x, w) d = Conv(x, w) {body}")[2:]
+    assert [(b.kind, b.activation, b.pool) for b in found] == expected
+    channels = found[-1].weight.shape[0]
+    np.testing.assert_array_equal(found[-1].weight[:, :, 0, 0], np.eye(channels))
+
+
+@pytest.mark.parametrize("body, probe", [
+    ("y = HardSwish(c)", "c"), ("m = HardSwish(c) y = GlobalAveragePool(m)", "c"), ("p = GlobalAveragePool(c) y = HardSwish(p)", "p"),
+    ("y = Relu(c)", ""),
+])
+def test_a_table_names_the_tensor_that_sizes_its_index(body: str, probe: str) -> None:
+    assert blocks(f"c = Conv(x, w) {body}")[-1].probe == probe
+
+
 C, DW = "conv2d (quantizeml-onnx)", "depthwise2d (quantizeml-onnx)"
 NEAREST = "no rule covers it. Nearest: "
 POST = "Clip, Gelu, GlobalAveragePool, HardSwish, LeakyRelu, MaxPool, Relu or Swish"
@@ -170,14 +194,15 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
      f"(Clip): {NEAREST}{C} refuses it: it clips to [-1, 6], {BOUNDS}."),
     ("c = Conv(x, w) y = Clip(c)", IMAGE,
      f"(Clip): {NEAREST}{C} refuses it: it clips to [-inf, inf], {BOUNDS}."),
-    (f"c = Conv(x, w) m = {MAXPOOL}(c) y = quantizeml.Swish(m)", IMAGE,
-     f"(Swish): {NEAREST}{C} refuses it: max pooling and a table activation (swish) do not fit into one block."),
+    ("y = Relu(x)", VECTOR,
+     f"(Relu): {NEAREST}identity (quantizeml-onnx) refuses it: its input has 2 axes, "
+     "alone it can be quantized on images (N, C, H, W) only."),
+    ("y = Relu(x)", "float[N,4096,8,8] x",
+     f"(Relu): {NEAREST}identity (quantizeml-onnx) refuses it: its input has 4096 channels, alone it can be quantized up to 2048."),
     ("c = Conv(x, w) y = quantizeml.Gelu<approximate=\"tanh\">(c)", IMAGE,
      f"(Gelu): {NEAREST}{C} refuses it: its approximate is 'tanh', only 'none' can be quantized."),
     ("c = Conv(x, w) y = GlobalAveragePool(c)", "float[N,3,H,W] x",
      f"(GlobalAveragePool): {NEAREST}{C} refuses it: the shape of `c` is not known: give the model an input shape."),
-    ("c = Conv(x, w) p = GlobalAveragePool(c) y = Relu(p)", IMAGE, 
-     f"(Relu): {NEAREST}Relu is taken only after Add, Conv, Gemm or MaxPool (rules add, conv2d, dense, depthwise2d)."),
     ("c = Conv(x, w) y = Softmax(c)", IMAGE,
      f"(Softmax): {NEAREST}{C} expected {POST}, got Softmax."),
     ("c = Conv(x, w) y = com.acme.Foo(c)", IMAGE,
@@ -207,10 +232,8 @@ def test_a_refusal_says_what_to_change(body: str, inputs: str, message: str) -> 
 
 @pytest.mark.parametrize("missing, body, inputs, ops", [
     ("add", "c = Conv(x, w) d = Conv(x, w) y = Add(c, d)", IMAGE, ["conv2d", "conv2d"]),
-    ("add.activation", "c = Conv(x, w) d = Conv(x, w) a = Add(c, d) y = Relu(a)", IMAGE, ["conv2d", "conv2d", "add"]),
     ("concat", "c = Conv(x, w) d = Conv(x, w) y = Concat<axis=1>(c, d)", IMAGE, ["conv2d", "conv2d"]),
     ("depthwise2d", "y = Conv<group=4>(x, wd)", MIXED, []),
-    ("depthwise2d.pool", f"c = Conv<group=4>(x, wd) y = {MAXPOOL}(c)", MIXED, ["depthwise2d"]),
     ("activation.table", "c = Conv(x, w) y = HardSwish(c)", IMAGE, ["conv2d"]),
 ])
 def test_what_a_target_lacks_stays_float_with_its_reason(missing: str, body: str, inputs: str, ops: list[str]) -> None:
@@ -218,3 +241,12 @@ def test_what_a_target_lacks_stays_float_with_its_reason(missing: str, body: str
     result = blueprint(body, inputs, target=poor)
     assert [b.kind for b in result.blocks if b.kind != "input"] == ops
     assert f"refuses it: target `poor` lacks `{missing}` (" in result.stops[0].nearest
+
+
+@pytest.mark.parametrize("missing, body, inputs, expected", [
+    ("add.activation", "c = Conv(x, w) d = Conv(x, w) a = Add(c, d) y = Relu(a)", IMAGE, [("add", None, None), ("conv2d", RELU, None)]),
+    ("depthwise2d.pool", f"c = Conv<group=4>(x, wd) y = {MAXPOOL}(c)", MIXED, [("depthwise2d", None, None), ("conv2d", None, MAX)]),
+])
+def test_what_a_block_of_a_target_cannot_fuse_gets_a_block_of_its_own(missing: str, body: str, inputs: str, expected: list[tuple]) -> None:
+    poor = replace(GENERIC, name="poor", capabilities=GENERIC.capabilities - {missing})
+    assert [(b.kind, b.activation, b.pool) for b in blocks(body, inputs, target=poor)[-2:]] == expected

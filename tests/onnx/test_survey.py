@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -13,13 +15,16 @@ from quantizeml_core.builtin import GENERIC
 from quantizeml_core.errors import UsageError
 from quantizeml_core.match import REQUESTED, Match, P, Rule, pattern_scope, scoped_rules
 from quantizeml_onnx.custom import custom_pattern_scope
+from quantizeml_onnx.normalize import prepare
+from quantizeml_onnx.rewrites import rewrites_for, sanitize
 from quantizeml_onnx.rules import builtin_rules
 from quantizeml_onnx.survey import survey
 
+MODELS = Path(__file__).parents[2] / "examples" / "models"
 CONSTANTS = {
     "w": np.ones((4, 3, 3, 3), np.float32), "v": np.ones((4, 4, 3, 3), np.float32), "g": np.ones((5, 4), np.float32),
     "two": np.float32(2), "half": np.float32([0.5]), "rgb": np.float32([1, 2, 3]).reshape(3, 1, 1), "last": np.float32([1, 2, 3]),
-    "dead": np.float32([1, 0, 2]).reshape(3, 1, 1), "rows": np.ones((8, 1), np.float32), "m": np.ones((5, 7), np.float32), "axes": np.int64([2, 3]),
+    "dead": np.float32([1, 0, 2]).reshape(3, 1, 1), "rows": np.ones((8, 1), np.float32), "m": np.ones((5, 7), np.float32),
 }
 RULES = builtin_rules(GENERIC)
 
@@ -118,7 +123,7 @@ def test_outputs_are_what_the_float_part_and_the_caller_need() -> None:
 def test_a_subgraph_that_reads_a_tensor_is_a_consumer() -> None:
     inner = "then_branch = t () => (float[N] p) { p = Cos(a) }, else_branch = e () => (float[N] q) { q = Sin(a) }"
     result = look(f"a = Conv(x, w) r = Relu(a) c = Cast<to=9>(two) i = If<{inner}>(c) y = Add(r, i)")
-    assert "a" in result.outputs and [b.output for b in result.blocks] == ["quantize", "a"]
+    assert "a" in result.outputs and [b.output for b in result.blocks] == ["quantize", "a", "r"]
 
 
 def test_coverage_counts_arithmetic_and_macs() -> None:
@@ -155,6 +160,18 @@ def test_the_model_is_not_touched() -> None:
     before = ir.to_proto(model).SerializeToString()
     survey(model, RULES)
     assert ir.to_proto(model).SerializeToString() == before
+
+
+@pytest.mark.parametrize("name, left", [
+    ("dscnn_mnist", []), ("resnet_mnist", []), ("mlp_breast_cancer", ["Sigmoid"]),
+    ("mobilenetv2_mnist", []), ("mobilenetv2_mnist_bn", []), ("mobilenetv2_mnist_dynamo", []),
+])
+def test_trained_models_are_covered_up_to_their_last_activation(name: str, left: list[str]) -> None:
+    model = sanitize(prepare(onnx.load(MODELS / f"{name}.onnx")), rewrites_for(GENERIC.capabilities))[0]
+    result = survey(model, RULES)
+    assert [s.op for s in result.stops] == left
+    assert (result.coverage.total - result.coverage.nodes, result.coverage.macs) == (len(left), result.coverage.total_macs)
+    assert all(None not in shape[1:] for shape in result.shapes.values())
 
 
 def cosine(match: Match) -> Block:

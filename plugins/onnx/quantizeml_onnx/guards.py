@@ -12,6 +12,7 @@ from quantizeml_core.match import Node
 from .view import OnnxView, ints, operand, operands, present
 
 UNBOUNDED = float(np.finfo(np.float32).max)
+IDENTITY_CHANNELS = 2048
 NO_SHAPE = "the shape of `{}` is not known: give the model an input shape"
 
 
@@ -91,6 +92,18 @@ def global_pool(view: OnnxView, node: Node) -> str | None:
     """The number of averaged pixels is part of the scale: it must be known."""
     shape = view.shape(node.inputs[0])
     return None if shape and len(shape) == 4 and None not in shape[2:] else NO_SHAPE.format(node.inputs[0])
+
+
+def image(view: OnnxView, node: Node) -> str | None:
+    """An input (N, C, H, W) whose channels are known and few enough for a square kernel."""
+    shape = view.shape(node.inputs[0])
+    if shape is None or (len(shape) > 1 and shape[1] is None):
+        return NO_SHAPE.format(node.inputs[0])
+    if len(shape) != 4:
+        return f"its input has {len(shape)} axes, alone it can be quantized on images (N, C, H, W) only"
+    if shape[1] > IDENTITY_CHANNELS:
+        return f"its input has {shape[1]} channels, alone it can be quantized up to {IDENTITY_CHANNELS}"
+    return None
 
 
 def clip(view: OnnxView, node: Node) -> str | None:

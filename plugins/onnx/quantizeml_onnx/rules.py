@@ -4,16 +4,18 @@
     dense                 [Flatten] Gemm [Relu | Clip]
     add                   Add [Relu | Clip]
     concat                Concat of two tensors
+    identity              the lines of conv2d without their Conv, on images: a conv2d whose 1x1 kernel is the identity
 
 An activation is Relu, Clip(0, b), or a table: Swish, HardSwish, Gelu, LeakyRelu. The graph is the sanitized one; what a node must look
 like stands in `guards`. What only some targets run is asked from the target's capabilities. A block is called like its Conv, Gemm, Add or
-Concat.
+Concat; an identity like the first node of its line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +37,7 @@ TABLE = P("Swish", guards.swish) | P("HardSwish") | P("Gelu", guards.gelu) | P("
 MAX_POOL = P("MaxPool", guards.max_pool)
 GLOBAL_POOL = P("GlobalAveragePool", guards.global_pool)
 POST = P.either_order(P.opt(MAX_POOL), P.opt(RELU | TABLE)) | (P.opt(RELU | TABLE) >> P.opt(GLOBAL_POOL))
+ALONE = (MAX_POOL >> P.opt(RELU | TABLE)) | ((RELU | TABLE) >> P.opt(MAX_POOL | GLOBAL_POOL)) | GLOBAL_POOL
 
 Build = Callable[[Match], "Block | Miss"]
 
@@ -50,23 +53,47 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("conv2d", P("Conv", guards.ungrouped) >> POST, partial(_convolution, "conv2d")),
         rule("dense", P.opt(P("Flatten", guards.flatten)) >> P("Gemm") >> P.opt(RELU), _dense),
         rule("depthwise2d", P("Conv", guards.depthwise) >> POST, partial(_convolution, "depthwise2d")),
+        rule("identity", ALONE, _identity),
     )
 
 
 def _convolution(kind: str, target: Target, match: Match) -> Block | Miss:
-    conv, pool, activation = match.nodes[0], _pool(match), _activation(match)
-    needed = {
-        "depthwise2d": kind == "depthwise2d",
-        "depthwise2d.pool": kind == "depthwise2d" and pool is not None,
-        "activation.table": activation is not None and activation.is_table,
-    }
-    refusal = guards.convolution(match.view, conv) or _incapable(target, needed) or _order(activation, pool)
-    if refusal:
+    conv = match.nodes[0]
+    if refusal := guards.convolution(match.view, conv) or _unfit(kind, target, match):
         return Miss(refusal)
     return Block(
         conv.name, kind, match.inputs, match.output, strides=ints(conv, "strides", (1, 1)), pads=ints(conv, "pads", (0, 0, 0, 0)),
-        groups=conv.native.attributes.get_int("group", 1), activation=activation, pool=pool, arrays=_weights(match.view, conv),
+        groups=conv.native.attributes.get_int("group", 1), arrays=_weights(match.view, conv), **_post(match),
     )
+
+
+def _identity(target: Target, match: Match) -> Block | Miss:
+    """Hardware pools and activates behind a convolution only: one that changes nothing stands in."""
+    node = match.nodes[0]
+    if refusal := guards.image(match.view, node) or _unfit("conv2d", target, match):
+        return Miss(refusal)
+    channels = match.view.shape(node.inputs[0])[1]
+    weight = np.eye(channels, dtype=np.float32).reshape(channels, channels, 1, 1)
+    return Block(node.name, "conv2d", match.inputs, match.output, arrays={"weight": weight}, **_post(match))
+
+
+def _unfit(kind: str, target: Target, match: Match) -> str | None:
+    """What the target, or one block, cannot do behind a convolution."""
+    pool, table = _pool(match), match.find(*TABLES)
+    needed = {
+        "depthwise2d": kind == "depthwise2d",
+        "depthwise2d.pool": kind == "depthwise2d" and pool is not None,
+        "activation.table": table is not None,
+    }
+    if table and pool and pool.kind == "max":
+        return f"max pooling and a table activation ({table.op}) do not fit into one block"
+    return _incapable(target, needed)
+
+
+def _post(match: Match) -> dict[str, Any]:
+    """Activation, pooling, and the tensor whose range sizes a table's index."""
+    table = match.find(*TABLES)
+    return {"activation": _activation(match), "pool": _pool(match), "probe": table.inputs[0] if table else ""}
 
 
 def _dense(target: Target, match: Match) -> Block | Miss:
@@ -94,12 +121,6 @@ def _concat(target: Target, match: Match) -> Block | Miss:
 def _incapable(target: Target, needed: Mapping[str, bool]) -> str | None:
     lacking = [c for c, need in needed.items() if need and not target.can(c)]
     return f"target `{target.name}` lacks `{lacking[0]}` ({CAPABILITIES[lacking[0]]})" if lacking else None
-
-
-def _order(activation: Activation | None, pool: Pool | None) -> str | None:
-    if activation and activation.is_table and pool and pool.kind == "max":
-        return f"max pooling and a table activation ({activation.name}) do not fit into one block"
-    return None
 
 
 def _activation(match: Match) -> Activation | None:
