@@ -1,4 +1,4 @@
-"""The import surface of the user guide: `quantizeml.models`, `quantizeml.layers`, `quantizeml.tensors`. Everything real is in `quantizeml_core`.
+"""The import surface of the user guide: `quantizeml.models`, `quantizeml.layers`, `quantizeml.tensors`. The work is in `quantizeml_core`.
 
 BrainChip's own distribution `quantizeml` installs into this package too; with both installed, files of one overwrite files of the other, so
 the import is refused.

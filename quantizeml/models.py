@@ -30,7 +30,7 @@ def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: Qua
         model: a model of an installed frontend (an `onnx.ModelProto`), or the path of its file.
         q_config: entries that override the plan, block by block, as `dump_config` writes them.
         qparams: bit widths and scheme; what is left unset takes the target's defaults.
-        samples: calibration samples, an array (first axis: samples), a dictionary of arrays, or a `.npz` / `.npy` file; random ones when None.
+        samples: calibration samples: an array (axis 0: samples), a dictionary of arrays, a `.npz` or `.npy` file; random ones when None.
         num_samples, batch_size, epochs: how many random samples are drawn, how many run at once, how many times all are seen.
         quantize_until: a tensor or node at which to stop.
         input_shape: shape of one sample when the model leaves it open.
@@ -45,8 +45,9 @@ def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: Qua
         QuantizeMLError: with where, what, allowed and what to do.
     """
     from quantizeml_core import api
-    result = api.quantize_model(model, qparams=qparams, q_config=q_config, samples=samples, num_samples=num_samples, batch_size=batch_size,
-                                epochs=epochs, quantize_until=quantize_until, input_shape=input_shape, target=target, seed=seed, strict=strict)
+    result = api.quantize_model(
+        model, qparams=qparams, q_config=q_config, samples=samples, num_samples=num_samples, batch_size=batch_size, epochs=epochs,
+        quantize_until=quantize_until, input_shape=input_shape, target=target, seed=seed, strict=strict)
     for message in result.warnings:
         warnings.warn(message, stacklevel=2)
     return result.model

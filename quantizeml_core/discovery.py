@@ -1,4 +1,4 @@
-"""Discovery of plugins: which entry points of group `quantizeml` are installed, selected and sound. Failure is a value in a `Plugin` record.
+"""Discovery of plugins: which entry points of group `quantizeml` are installed, selected and sound. Failure is a value in a `Plugin`.
 
 `QUANTIZEML_PLUGINS` selects: a comma-separated list of distribution or entry-point names; empty selects none; unset selects all. The core's
 own plugin (`builtin`) is always there. Records are ordered by distribution and name, so nothing depends on the order of installation.
@@ -122,7 +122,8 @@ def _load(entry: EntryPoint, names: frozenset[str] | None) -> Plugin:
 
 def _absent(names: frozenset[str] | None, plugins: list[Plugin]) -> tuple[Plugin, ...]:
     there = {_normal(text) for plugin in plugins for text in (plugin.name, plugin.distribution)}
-    return tuple(Plugin(name, "", error=f"{SELECTION} names it, but no such plugin is installed") for name in sorted((names or set()) - there))
+    absent = sorted((names or frozenset()) - there)
+    return tuple(Plugin(name, "", error=f"{SELECTION} names it, but no such plugin is installed") for name in absent)
 
 
 def _hook(manager: pluggy.PluginManager, name: str) -> Hook:

@@ -83,7 +83,7 @@ class Samples:
         return {name: sources[0].shape[1:] for name, sources in self.sources.items()}
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """All samples once, in order, `size` at a time; SampleError at the first one that is not finite or does not fit the input's dtype."""
+        """All samples once, in order, `size` at a time; SampleError at the first one that the input's dtype cannot hold."""
         if size < 1:
             raise UsageError(f"{size} samples make no batch", where="batch_size (-bs)", allowed="a positive integer", do="Give one")
         streams = [_checked(spec, _regroup(self.sources[spec.name], size)) for spec in self.specs]
@@ -121,8 +121,8 @@ class Samples:
         """Seeded random samples; `input_shape` is the native shape of one sample when the model leaves it open."""
         if count < 1:
             raise UsageError(f"{count} samples cannot calibrate", where="num_samples (-ns)", allowed="a positive integer", do="Give one")
-        sources = {spec.name: (RandomSource("random samples", (count, *_fixed(spec, input_shape)), np.dtype(spec.dtype), seed),) for spec in specs}
-        return cls(tuple(specs), sources, is_random=True)
+        made = (RandomSource("random samples", (count, *_fixed(spec, input_shape)), np.dtype(spec.dtype), seed) for spec in specs)
+        return cls(tuple(specs), {spec.name: (source,) for spec, source in zip(specs, made, strict=True)}, is_random=True)
 
 
 def _rows(sources: Sequence[Source]) -> int:
@@ -154,9 +154,9 @@ def _fixed(spec: InputSpec, input_shape: tuple[int, ...] | None) -> tuple[int, .
 
 def _check_source(source: Source, spec: InputSpec) -> None:
     if source.dtype.kind not in "fiub":
-        raise SampleError(f"`{source.name}` holds {source.dtype}", where="samples", allowed="integers or floats", do="Convert it to float32")
+        raise SampleError(f"`{source.name}` holds {source.dtype}", where="samples", allowed="integers or floats", do="Convert to float32")
     if not source.shape or 0 in source.shape[:1]:
-        raise SampleError(f"`{source.name}` has shape {source.shape} and holds no sample", where="samples", do="Give at least one sample")
+        raise SampleError(f"`{source.name}` has shape {source.shape} and holds no sample", where="samples", do="Give at least one")
     got, wanted = source.shape[1:], spec.shape[1:]
     if 0 in got:
         raise SampleError(f"a sample of `{source.name}` has shape {got}, with a size of zero", where="samples", do="Remove the empty axis")

@@ -38,12 +38,21 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=f"`{path}`", do="Correct the path") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot be read: {reason}", where=f"`{path}`", do="Correct the path") from error
     except json.JSONDecodeError as error:
-        raise UsageError(f"line {error.lineno}, column {error.colno}: {error.msg}", where=f"`{path}`", do="Correct the JSON there") from error
+        where = f"`{path}`, line {error.lineno}, column {error.colno}"
+        raise UsageError(error.msg, where=where, do="Correct the JSON there") from error
     if not isinstance(data, dict):
         raise UsageError("is not a JSON object", where=f"`{path}`", do="Start from the output of `quantizeml config`")
     return data
+
+
+def positive(ctx: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    """A number that counts something."""
+    if value is not None and value < 1:
+        raise UsageError(f"{value} is too small", where="/".join(parameter.opts), allowed="a positive integer", do="Give one, or leave it out")
+    return value
 
 
 def parse_shape(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -52,5 +61,5 @@ def parse_shape(ctx: click.Context, parameter: click.Parameter, value: str | Non
         return None
     parts = value.replace(" ", "").split(",")
     if not all(part.isdecimal() and int(part) for part in parts):
-        raise click.BadParameter(f"`{value}` is not a list of positive integers such as 1,28,28.")
+        raise UsageError(f"`{value}` is no shape", where="--input_shape", allowed="a list of positive integers such as 1,28,28", do="Give one")
     return tuple(map(int, parts))

@@ -1,4 +1,4 @@
-"""What `quantizeml quantize` tells about a result: what was quantized, how, how far, where it stopped and why, findings, where the file is."""
+"""What `quantizeml quantize` tells about a result: what was quantized, how far, where it stopped and why, and where the file is."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def _rows(target: Target) -> dict[str, str]:
         "defaults": ", ".join(f"{key}={value}" for key, value in target.defaults.items()),
         "bias": f"{target.bias_mantissa_bits} bits and a shift" if target.bias_mantissa_bits else "any value of the accumulator",
         "accumulator bits": ", ".join(f"{kind} {bits}" for kind, bits in target.accumulator_bits.items()),
-        "capabilities": "\n".join(f"{name}: {CAPABILITIES.get(name, '')}" for name in sorted(target.capabilities)) or "none of the optional ones",
+        "capabilities": "\n".join(f"{name}: {CAPABILITIES.get(name, '')}" for name in sorted(target.capabilities)) or "none",
         "source": target.source,
         "revision": target.revision,
         "brought by": target.distribution,

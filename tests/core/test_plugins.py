@@ -143,7 +143,8 @@ class Wrapper:
 
 
 @pytest.mark.parametrize(("implementation", "message"), [
-    (UnknownHook(), "quantizeml_colours"), (UnknownArgument(), "colour"), (Unmarked(), "not marked with @hookimpl"), (Wrapper(), "hook wrapper"),
+    (UnknownHook(), "quantizeml_colours"), (UnknownArgument(), "colour"), (Unmarked(), "not marked with @hookimpl"),
+    (Wrapper(), "hook wrapper"),
 ])
 def test_a_hook_that_would_never_be_called_is_an_error(implementation: object, message: str) -> None:
     with pytest.raises(PluginError, match=message):

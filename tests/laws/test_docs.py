@@ -33,7 +33,8 @@ def test_every_hook_has_an_example_that_runs(hook: str) -> None:
 
 
 def test_every_finding_is_listed() -> None:
-    used = {code for folder in ("quantizeml_core", "plugins") for path in (ROOT / folder).rglob("*.py") for code in CODE.findall(path.read_text())}
+    sources = [path for folder in ("quantizeml_core", "plugins") for path in (ROOT / folder).rglob("*.py")]
+    used = {code for path in sources for code in CODE.findall(path.read_text(encoding="utf-8"))}
     listed = set(CODE.findall((ROOT / "docs/errors.md").read_text(encoding="utf-8")))
     assert used <= listed
 

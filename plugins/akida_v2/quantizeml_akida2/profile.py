@@ -2,7 +2,7 @@
 
 Sources, public documentation of BrainChip, 2025 edition:
     https://doc.brainchipinc.com/user_guide/hardware/2.0.html      bit widths of each layer, table activations, skip connections
-    https://doc.brainchipinc.com/api_reference/akida_apis.html     accumulator widths (buffer_bits), bias as mantissa << shift, Add.activation
+    https://doc.brainchipinc.com/api_reference/akida_apis.html     accumulator widths, bias as mantissa << shift, Add.activation
 """
 
 from __future__ import annotations

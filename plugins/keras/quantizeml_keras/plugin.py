@@ -1,1 +1,3 @@
-"""The door of quantizeml-keras. It implements no hook: a frontend is registered when it works, and `quantizeml` says what is missing until then."""
+"""The door of quantizeml-keras. It implements no hook: a frontend is registered when it works, until then
+`quantizeml` says what is missing.
+"""
