@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from quantizeml_core.match import Node
+from quantizeml_core.patterns import Guard
 
 from .view import OnnxView, ints, operand, operands, present
 
@@ -16,7 +17,7 @@ IDENTITY_CHANNELS = 2048
 NO_SHAPE = "the shape of `{}` is not known: give the model an input shape"
 
 
-def first(view: OnnxView, node: Node, *guards) -> str | None:
+def first(view: OnnxView, node: Node, *guards: Guard) -> str | None:
     """The first refusal among several guards."""
     return next((reason for guard in guards if (reason := guard(view, node))), None)
 
