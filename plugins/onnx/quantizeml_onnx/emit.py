@@ -61,7 +61,7 @@ def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
 def _node(program: Program, block: Block, call: contract.Call, body: functions.Body, names: Mapping[str, str], values: tuple[str, ...]) -> onnx.NodeProto:
     inputs = [t if block.kind == "input" else names[t] for t in block.inputs]
     node = helper.make_node(call.op_type, [*inputs, *values], [names[block.output]], name=block.name, domain=call.domain, overload=body.overload)
-    node.attribute.extend(helper.make_attribute(k, v) for k, v in _attributes(block, call).items())
+    node.attribute.extend(helper.make_attribute(k, v) for k, v in _attributes(program, block, call).items())
     node.attribute.append(helper.make_attribute("scale", numpy_helper.from_array(1.0 / program.formats[block.output].step)))
     if call.domain == contract.OWN:
         fmt = program.formats[block.output]
@@ -69,10 +69,10 @@ def _node(program: Program, block: Block, call: contract.Call, body: functions.B
     return node
 
 
-def _attributes(block: Block, call: contract.Call) -> dict[str, object]:
+def _attributes(program: Program, block: Block, call: contract.Call) -> dict[str, object]:
     attributes: dict[str, object] = {}
     if block.kind == "input":
-        return {"perm": list(block.perm)}
+        return {"perm": list(block.perm or range(len(program.shapes[block.output])))}
     if "pads" in call.parameters:
         attributes["strides"] = list(block.strides)
     if block.kind == "depthwise2d" or block.groups != 1:
