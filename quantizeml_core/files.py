@@ -17,6 +17,7 @@ from .errors import QuantizeMLError
 
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space, or choose another destination"),
+    errno.EFBIG: ("the file would be larger than the system allows", "Raise the limit, or choose another destination"),
     errno.EDQUOT: ("the disk quota is used up", "Free some space, or choose another destination"),
     errno.EACCES: ("the directory is not writable", "Choose another destination with -s/--save_name"),
     errno.EPERM: ("the directory is not writable", "Choose another destination with -s/--save_name"),

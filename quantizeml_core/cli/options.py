@@ -51,7 +51,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def positive(ctx: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
     """A number that counts something."""
     if value is not None and value < 1:
-        raise UsageError(f"{value} is too small", where="/".join(parameter.opts), allowed="a positive integer", do="Give one, or leave it out")
+        raise UsageError(f"{value} is too small", where="/".join(parameter.opts), allowed="a positive integer", do="Give one")
     return value
 
 
@@ -61,5 +61,5 @@ def parse_shape(ctx: click.Context, parameter: click.Parameter, value: str | Non
         return None
     parts = value.replace(" ", "").split(",")
     if not all(part.isdecimal() and int(part) for part in parts):
-        raise UsageError(f"`{value}` is no shape", where="--input_shape", allowed="a list of positive integers such as 1,28,28", do="Give one")
+        raise UsageError(f"`{value}` is no shape", where="--input_shape", allowed="positive integers such as 1,28,28", do="Give some")
     return tuple(map(int, parts))

@@ -28,9 +28,11 @@ PARAMS = ("input_weight_bits", "weight_bits", "activation_bits", "per_tensor_act
 @click.option("-lob", "--last_output_bits", type=int, help="Requantize the last layer to so many bits.  [default: keep its accumulator]")
 @click.option("--per_tensor_activations", is_flag=True, default=None, help="One scale for all channels of an activation.")
 @options.samples
-@click.option("-ns", "--num_samples", type=int, callback=options.positive, default=1024, show_default=True, help="Random samples to draw when none are given.")
+@click.option("-ns", "--num_samples", type=int, callback=options.positive, default=1024, show_default=True,
+              help="Random samples to draw when none are given.")
 @click.option("-bs", "--batch_size", type=int, callback=options.positive, help="Samples to run at once.")
-@click.option("-e", "--epochs", type=int, callback=options.positive, default=1, show_default=True, help="How many times all samples are seen.")
+@click.option("-e", "--epochs", type=int, callback=options.positive, default=1, show_default=True,
+              help="How many times all samples are seen.")
 @click.option("-s", "--save_name", type=options.FILE, help="Where to save.  [default: MODEL_i8_w8_a8, beside the model]")
 @click.option("-qu", "--quantize_until", help="The tensor or node at which to stop.")
 @click.option("--input_shape", callback=options.parse_shape, help="Shape of one sample, such as 1,28,28, when the model leaves it open.")
