@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it, and how much there is."""
 
-PIPE_WIDTH = 160
+PIPE_WIDTH = 1000
+"""Wide enough that no row of a table is broken: lines in a pipe are read by programs."""
 
 
 def console(stderr: bool = False) -> Console:

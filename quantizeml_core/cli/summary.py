@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..blueprint import Blueprint, Coverage
 from ..match import stop_message
 from ..params import QuantizationParams
-from ..report.findings import ordered, table
+from ..report.findings import digest, ordered, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,7 +35,7 @@ class Facts:
 
 
 def as_text(result: Result, facts: Facts) -> list[RenderableType]:
-    """Lines, and a table of findings when there are some."""
+    """Lines, and a table with one row for each kind of finding."""
     lines: list[RenderableType] = [
         f"{facts.model} -> {facts.saved} ({facts.saved.stat().st_size / 1000:.0f} kB)",
         f"  scheme    {facts.scheme}",
@@ -43,7 +43,11 @@ def as_text(result: Result, facts: Facts) -> list[RenderableType]:
         f"  coverage  {_coverage(result.blueprint.coverage)}",
         *(f"  stopped   {stop_message(stop).removeprefix('Quantization stopped ')}" for stop in result.blueprint.stops),
     ]
-    return [*lines, "", table(result.findings)] if result.findings else lines
+    if not result.findings:
+        return lines
+    found = digest(result.findings)
+    more = f"`quantizeml check -m {facts.saved}` lists each block." if len(found) < len(result.findings) else ""
+    return [*lines, "", table(found), *filter(None, [more])]
 
 
 def as_json(result: Result, facts: Facts) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -57,6 +57,14 @@ def has_errors(findings: Iterable[Finding]) -> bool:
     return any(finding.severity == "error" for finding in findings)
 
 
+def digest(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """One finding for each fact: those that differ in their block only become one, which names the first block and counts the others."""
+    groups: dict[Finding, list[str]] = {}
+    for finding in ordered(findings):
+        groups.setdefault(replace(finding, block=""), []).append(finding.block)
+    return tuple(replace(fact, block=_several(blocks)) for fact, blocks in groups.items())
+
+
 def table(findings: Iterable[Finding]) -> Table:
     """Findings for a terminal, most severe first."""
     from rich.table import Table
@@ -65,3 +73,7 @@ def table(findings: Iterable[Finding]) -> Table:
     for finding in ordered(findings):
         view.add_row(Text(finding.code, _STYLES[finding.severity]), Text(finding.block), Text(finding.message), Text(finding.hint))
     return view
+
+
+def _several(blocks: list[str]) -> str:
+    return blocks[0] if len(blocks) == 1 else f"{blocks[0]} and {len(blocks) - 1} more"

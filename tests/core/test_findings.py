@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from quantizeml_core.errors import UsageError
-from quantizeml_core.report.findings import Finding, has_errors, ordered, table
+from quantizeml_core.report.findings import Finding, digest, has_errors, ordered, table
 
 INFO = Finding("QML301", "info", "", "one block has a slower body")
 ERROR = Finding("QML101", "error", "conv_1", "accumulator needs 33 bits", "widen the weight scale")
@@ -31,6 +32,11 @@ def test_has_errors(findings: tuple[Finding, ...], expected: bool) -> None:
 def test_unknown_severity() -> None:
     with pytest.raises(UsageError, match="error, warning, info"):
         Finding("QML1", "fatal", "", "")
+
+
+def test_digest_counts_the_blocks_of_one_fact() -> None:
+    same = [replace(WARNING, block=f"dense_{i}") for i in range(3)]
+    assert digest([*same, ERROR]) == (ERROR, replace(WARNING, block="dense_0 and 2 more"))
 
 
 def test_table_shows_text_as_it_is() -> None:
