@@ -26,5 +26,6 @@ AKIDA1 = Target(
     bias_mantissa_bits=8,
     # No public document states a width for 1.0: the quantizer-side parameter buffer_bits, "what the hardware uses", is 32.
     accumulator_bits={"input_conv2d": 32, "conv2d": 32, "depthwise2d": 32, "dense": 32, "add": 32, "concat": 32},
-    capabilities=frozenset(),
+    # A depthwise convolution is the first half of a SeparableConvolutional layer. No Add, no Concatenate, no table in the layer set.
+    capabilities=frozenset({"depthwise2d"}),
 )
