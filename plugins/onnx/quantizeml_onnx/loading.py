@@ -30,7 +30,7 @@ def load(path: str | PathLike[str]) -> onnx.ModelProto:
 
 
 def save(model: onnx.ModelProto, path: str | PathLike[str]) -> Path:
-    """Writes a model atomically and returns the final path, suffix `.onnx`. Errors: ModelError above 2 GiB; QuantizeMLError from the file system."""
+    """Writes a model atomically, returns the final path (`.onnx`). Errors: ModelError above 2 GiB; QuantizeMLError of the file system."""
     final = Path(path)
     final = final if final.suffix.lower() == SUFFIX else final.with_name(final.name + SUFFIX)
     size = model.ByteSize()

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
 
 from quantizeml_core.errors import ModelError, UsageError
 
@@ -61,7 +62,7 @@ def _shaped(model: onnx.ModelProto, input_shape: InputShape) -> ir.Model:
     if "ai.onnx" in copy.graph.opset_imports:
         copy.graph.opset_imports[""] = copy.graph.opset_imports.pop("ai.onnx")
     if copy.functions:
-        ir.passes.common.InlinePass()(copy)
+        InlinePass()(copy)
     _constants(copy.graph)
     _names(copy.graph)
     _dimensions(copy, input_shape)
@@ -86,7 +87,7 @@ _TYPES = {"value_float": np.float32, "value_floats": np.float32, "value_int": np
 
 
 def _tensor(node: ir.Node) -> ir.Tensor | None:
-    """The tensor of a Constant node; None for strings and sparse tensors. A record of its own: naming it would rename the caller's tensor."""
+    """The tensor of a Constant node, None for strings and sparse ones. A record of its own: naming it would rename the caller's tensor."""
     name, attribute = next(iter(node.attributes.items()))
     if name == "value" and attribute.as_tensor().dtype != ir.DataType.STRING:
         return ir.Tensor(attribute.as_tensor().numpy(), dtype=attribute.as_tensor().dtype, name=node.outputs[0].name)

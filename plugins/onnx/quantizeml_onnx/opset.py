@@ -1,10 +1,10 @@
 """Old spellings made new: operators whose attributes became inputs, or whose defaults changed, between opset 7 and opset 17.
 
-    Clip min, max (11) . Pad pads, value (11) . Squeeze, Unsqueeze, ReduceSum axes, Split sizes (13) . Slice (10) . TopK k (10) . Dropout ratio (12)
-    BatchNormalization spatial, training outputs (9, 14) . Softmax default axis 1 (13)
+    Clip, Pad (11) . Squeeze, Unsqueeze, ReduceSum, Split (13) . Slice, TopK (10) . Softmax default axis 1 (13)
+    Dropout ratio (12) . BatchNormalization spatial (9), training outputs (14)
 
-Each respelling is exact. All other operators either mean the same since opset 7, or stand in `CONVERTED`: a model that holds one goes through the
-converter of the onnx package first, which is slower and knows most of them. Newer opsets are left as they are.
+Each respelling is exact. All other operators either mean the same since opset 7, or stand in `CONVERTED`: a model that holds one goes
+through the converter of the onnx package first, which is slower and knows most of them. Newer opsets are left as they are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def convert(model: onnx.ModelProto) -> onnx.ModelProto:
         onnx.checker.check_model(converted)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"it uses opset {version_of(model)} and cannot be converted to opset {NEWEST_SPELLING}: {reason}", where="the model",
+        raise ModelError(f"it uses opset {version_of(model)} and cannot be converted to {NEWEST_SPELLING}: {reason}", where="the model",
                          do=f"Export it again with opset {NEWEST_SPELLING}") from error
     return converted
 

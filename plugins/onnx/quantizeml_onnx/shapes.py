@@ -1,6 +1,6 @@
 """Shape inference on a working copy. Large initializers stay out of it: only their shapes are serialized.
 
-Element types of old operator versions (a Dropout mask was float before opset 10) are inferred at the model's own opset, before any respelling.
+Element types of old operators (a Dropout mask was float before opset 10) are inferred at the model's own opset, before any respelling.
 """
 
 from __future__ import annotations

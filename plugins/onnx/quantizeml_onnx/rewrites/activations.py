@@ -2,8 +2,8 @@
 
     Swish(x) = x * Sigmoid(x)     HardSwish(x) = x * clip(x / 6 + 1/2; 0, 1)     Gelu(x) = x * (1 + erf(x / sqrt(2))) / 2
 
-The group of element-wise operations with scalar constants that ends in a node and reads one tensor is compared with the function that its marker
-operation suggests. sqrt(2), its inverse and 1/6 are meant exactly where the file holds their float32 roundings.
+The group of element-wise operations with scalar constants that ends in a node and reads one tensor is compared with the function that its
+marker operation suggests. sqrt(2), its inverse and 1/6 are meant exactly where the file holds their float32 roundings.
 """
 
 from __future__ import annotations

@@ -43,10 +43,10 @@ def _coefficients(op: str, c: np.ndarray, constant_first: bool) -> tuple[np.ndar
     one, zero = np.ones((1,) * c.ndim), np.zeros((1,) * c.ndim)
     if op in ("Mul", "Div"):
         with np.errstate(divide="ignore"):
-            return (c if op == "Mul" else 1 / c), zero
+            return (c if op == "Mul" else np.asarray(1 / c)), zero
     if op == "Add":
         return one, c
-    return (-one, c) if constant_first else (one, -c)
+    return (0 - one, c) if constant_first else (one, c * -one)
 
 
 def _keeps_shape(data: ir.Value, c: np.ndarray) -> bool:

@@ -1,7 +1,7 @@
 """sanitize: apply rewrites to a working copy until nothing changes, each one proven equal first.
 
-Order is fixed: passes over the nodes in topological order, rewrites in the order given. Every value that survives keeps its name; the output of a
-replaced subgraph keeps its name; a new node takes the name of the node it stands for.
+Order is fixed: passes over the nodes in topological order, rewrites in the order given. Every value that survives keeps its name; the
+output of a replaced subgraph keeps its name; a new node takes the name of the node it stands for.
 """
 
 from __future__ import annotations

@@ -57,9 +57,9 @@ def _spelled(found: Affine) -> Expression:
     """Mul, then Add, leaving out what does nothing."""
     shape, value = dims(found.data), found.data
     if (found.scale != 1).any():
-        value = Op("Mul", (value, found.scale), shape=shape)
+        value = Op("Mul", (value, np.asarray(found.scale)), shape=shape)
     if np.any(found.offset):
-        value = Op("Add", (value, found.offset), shape=shape)
+        value = Op("Add", (value, np.asarray(found.offset)), shape=shape)
     return replace(value, shape=None) if isinstance(value, Op) else value
 
 

@@ -1,7 +1,8 @@
 """A small float64 evaluator of ONNX operations, the judge of every rewrite. It shares no code with the rewrites it judges.
 
 Next to every array runs `peak`, a bound of the absolute values met on the way (operands, products and partial sums included), from which
-`proof` derives how far two float64 evaluations of equal formulas may differ, and `work`, the number of roundings on the longest path.
+`proof` derives how far two float64 evaluations of equal formulas may differ, and `work`, the number of roundings on the longest path. Data has
+one peak per row of its batch, so that large rows do not excuse errors in small ones.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from .kernels import Unprovable
 
 Arrays = Sequence[np.ndarray | None]
 Attributes = Mapping[str, Any]
+Peak = float | np.ndarray
+Growth = Callable[[Sequence[Peak], Arrays], tuple[Peak, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +29,19 @@ class Traced:
     """A value, a bound of everything that went into it, and the roundings on its longest path."""
 
     array: np.ndarray
-    peak: float
+    peak: Peak
     work: int = 0
 
 
 def trace(array: np.ndarray) -> Traced:
-    """A leaf: an input or a constant; infinities (open bounds) do not count."""
+    """A constant; infinities (open bounds) do not count."""
     kept = array[np.isfinite(array)] if array.dtype.kind == "f" and not np.isfinite(array).all() else array
     return Traced(array, float(max(np.max(kept), -np.min(kept))) if kept.size and kept.dtype.kind == "f" else 0.0)
+
+
+def trace_rows(array: np.ndarray) -> Traced:
+    """An input, axis 0 its batch."""
+    return Traced(array, np.abs(array).max(axis=tuple(range(1, array.ndim)), initial=0.0)) if array.ndim else trace(array)
 
 
 def evaluate(op: str, inputs: Sequence[Traced | None], attributes: Attributes) -> Traced:
@@ -48,49 +57,53 @@ def evaluate(op: str, inputs: Sequence[Traced | None], attributes: Attributes) -
 
 # ---- growth: (peaks of the inputs, inputs) -> (peak of everything met, roundings added)
 
-def _keep(peaks: Sequence[float], _: Arrays) -> tuple[float, int]:
-    return max(peaks, default=0.0), 4
+def _top(peaks: Sequence[Peak]) -> Peak:
+    return reduce(np.maximum, peaks, 0.0)
 
 
-def _sum(peaks: Sequence[float], _: Arrays) -> tuple[float, int]:
+def _keep(peaks: Sequence[Peak], _: Arrays) -> tuple[Peak, int]:
+    return _top(peaks), 4
+
+
+def _sum(peaks: Sequence[Peak], _: Arrays) -> tuple[Peak, int]:
     return sum(peaks), 2 * len(peaks)
 
 
-def _product(peaks: Sequence[float], _: Arrays) -> tuple[float, int]:
-    return max(peaks[0] * peaks[1], *peaks), 2
+def _product(peaks: Sequence[Peak], _: Arrays) -> tuple[Peak, int]:
+    return _top((peaks[0] * peaks[1], *peaks)), 2
 
 
-def _quotient(peaks: Sequence[float], arrays: Arrays) -> tuple[float, int]:
-    smallest = float(np.min(np.abs(arrays[1]))) if arrays[1].size else 1.0
-    return max(peaks[0] / smallest if smallest else math.inf, *peaks), 2
+def _quotient(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
+    smallest = float(np.min(np.abs(arrays[1]), initial=math.inf))
+    return _top((peaks[0] / smallest if smallest else math.inf, *peaks)), 2
 
 
-def _linear(axis: int) -> Callable[[Sequence[float], Arrays], tuple[float, int]]:
+def _linear(axis: int) -> Growth:
     """sum |w| of the heaviest filter times the data, plus the bias; `axis` holds the filters."""
-    def grow(peaks: Sequence[float], arrays: Arrays) -> tuple[float, int]:
+    def grow(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
         weight = np.abs(arrays[1])
         others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
-        heaviest = float(weight.sum(axis=others, dtype=np.float64).max(initial=0.0))
-        return max(heaviest, 1.0) * peaks[0] + max(peaks[2:], default=0.0), weight.size // max(weight.shape[axis], 1) + 4
+        heaviest = float(weight.sum(axis=others, dtype=np.float64).max(initial=1.0))
+        return heaviest * peaks[0] + _top(peaks[2:]), weight.size // max(weight.shape[axis], 1) + 4
     return grow
 
 
-def _gemm_growth(peaks: Sequence[float], arrays: Arrays) -> tuple[float, int]:
+def _gemm_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
     weight = np.abs(arrays[1])
-    heaviest = float(max(weight.sum(axis=a, dtype=np.float64).max(initial=0.0) for a in (0, 1)))
-    return max(heaviest, 1.0) * peaks[0] + max(peaks[2:], default=0.0), max(weight.shape) + 8
+    heaviest = float(max(weight.sum(axis=a, dtype=np.float64).max(initial=1.0) for a in (0, 1)))
+    return heaviest * peaks[0] + _top(peaks[2:]), max(weight.shape) + 8
 
 
-def _normalized(peaks: Sequence[float], arrays: Arrays) -> tuple[float, int]:
+def _normalized(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
     deviation = math.sqrt(max(float(np.min(arrays[4], initial=math.inf)), 0.0) + 1e-12)
-    return max(peaks[1] / deviation, 1.0) * (peaks[0] + peaks[3]) + peaks[2], 12
+    return max(float(peaks[1]) / deviation, 1.0) * (peaks[0] + peaks[3]) + peaks[2], 12
 
 
-def _mean_growth(peaks: Sequence[float], arrays: Arrays) -> tuple[float, int]:
-    return max(peaks, default=0.0), 2 + int(np.prod(arrays[0].shape[1:]))
+def _mean_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
+    return _top(peaks), 2 + math.prod(arrays[0].shape[1:])
 
 
-GROWTH: Mapping[str, Callable[[Sequence[float], Arrays], tuple[float, int]]] = {
+GROWTH: Mapping[str, Growth] = {
     "Add": _sum, "Sub": _sum, "Sum": _sum, "Mul": _product, "Div": _quotient, "PRelu": _product, "Conv": _linear(0), "MatMul": _linear(-1),
     "Gemm": _gemm_growth, "BatchNormalization": _normalized, "ReduceMean": _mean_growth, "GlobalAveragePool": _mean_growth,
     "AveragePool": _mean_growth,
@@ -126,7 +139,7 @@ def _reshape(x: Arrays, a: Attributes) -> np.ndarray:
 
 
 def _flatten(x: Arrays, a: Attributes) -> np.ndarray:
-    axis = a.get("axis", 1) % (x[0].ndim + 1) if a.get("axis", 1) < 0 else a.get("axis", 1)
+    axis = a.get("axis", 1) + (x[0].ndim if a.get("axis", 1) < 0 else 0)
     return x[0].reshape(math.prod(x[0].shape[:axis]), -1)
 
 
@@ -139,7 +152,7 @@ def _squeeze(x: Arrays, a: Attributes) -> np.ndarray:
     return np.squeeze(x[0], _axes(x, a, tuple(i for i, d in enumerate(x[0].shape) if d == 1)))
 
 
-def _reduce(function: Callable[..., np.ndarray]) -> Callable[[Arrays, Attributes], np.ndarray]:
+def _reduction(function: Callable[..., np.ndarray]) -> Callable[[Arrays, Attributes], np.ndarray]:
     def run(x: Arrays, a: Attributes) -> np.ndarray:
         axes = _axes(x, a, () if a.get("noop_with_empty_axes", 0) else tuple(range(x[0].ndim)))
         return function(x[0], axis=axes, keepdims=bool(a.get("keepdims", 1)))
@@ -238,8 +251,8 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "MaxPool": lambda x, a: kernels.max_pool(x[0], a),
     "AveragePool": lambda x, a: kernels.average_pool(x[0], a),
     "GlobalAveragePool": lambda x, a: x[0].mean(axis=tuple(range(2, x[0].ndim)), keepdims=True),
-    "ReduceMean": _reduce(np.mean),
-    "ReduceProd": _reduce(np.prod),
+    "ReduceMean": _reduction(np.mean),
+    "ReduceProd": _reduction(np.prod),
     "Pad": _pad,
     "Transpose": lambda x, a: np.transpose(x[0], a.get("perm", tuple(reversed(range(x[0].ndim))))),
     "Reshape": _reshape,

@@ -1,7 +1,7 @@
 """Reading an ONNX graph: constants, attributes, shapes, neighbours. Nothing here changes a graph.
 
-Constants that a rewrite computed keep their unrounded float64 values beside the float32 initializer until sanitize ends: a weight into which
-several operations are folded is rounded once.
+Constants that a rewrite computed keep their unrounded float64 values beside the float32 initializer until sanitize ends: a weight into
+which several operations are folded is rounded once.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Unprovable(Exception):
 
 
 def same_pads(size: int, kernel: int, stride: int, upper: bool) -> tuple[int, int]:
-    """Begin and end padding for ceil(size / stride) outputs: total = max(0, (out - 1) * stride + kernel - size); UPPER ends with the larger half."""
+    """Begin and end padding for ceil(size / stride) outputs, in all max(0, (out - 1) * stride + kernel - size); UPPER: more at the end."""
     total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
     small = total // 2
     return (small, total - small) if upper else (total - small, small)

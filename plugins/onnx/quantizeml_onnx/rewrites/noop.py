@@ -19,7 +19,7 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
         return None
     if node.op_type == "Pad" and any(ints(node, "pads", 1) or (1,)) or node.op_type == "Sum" and len(node.inputs) != 1:
         return None
-    return Proposal((node,), node.inputs[0], extent="element")
+    return Proposal((node,), node.inputs[0], extent="any" if node.op_type == "Pad" else "element")
 
 
 REWRITE = Rewrite("remove_no_operation", rewrite, ("Identity", "Dropout", "Cast", "Pad", "Sum"))

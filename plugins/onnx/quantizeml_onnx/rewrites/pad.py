@@ -3,8 +3,8 @@
     Conv(Pad(x; p); q) = Conv(x; p + q)
     MaxPool(Pad(x; p); q) = MaxPool(x; p + q)    for x >= 0 padded with 0, or any x padded with -inf
 
-Max pooling pads with -inf: next to a pixel >= 0 a 0 more or less makes no difference, and every window holds a pixel when p + q < k. That x >= 0
-is proven with the Relu or Clip before it.
+Max pooling pads with -inf: next to a pixel >= 0 a 0 more or less makes no difference, and every window holds a pixel when p + q < k.
+That x >= 0 is proven with the Relu or Clip before it.
 """
 
 from __future__ import annotations

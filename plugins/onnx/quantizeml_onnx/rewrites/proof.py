@@ -2,13 +2,14 @@
 
     |before - after| <= 4 * eps * work * peak          eps = 2^-53
 
-`peak` bounds every product and partial sum met on either side, `work` counts the roundings on the longest path of the two together. Each
-rounding errs by at most eps * peak, so two evaluations of formulas equal in real numbers differ by at most eps * work * peak to first order; 4 covers the higher orders and the rounding of folded weights in float64. A wrong formula misses this bound by ten orders of magnitude.
+`peak` bounds every product and partial sum met on either side, `work` counts the roundings on the longest path of both together. Each
+rounding errs by at most eps * peak, so evaluations of formulas equal in real numbers differ by at most eps * work * peak to first order;
+4 covers the higher orders and the rounding of folded weights in float64. A wrong formula misses this bound by ten orders of magnitude.
 A folded weight is compared unrounded: its one rounding to the type of the file comes after the proof.
 
-The rows of a batch are: zeros, ordinary data (normal), boundaries (signed bounds, small integers and the constants of the subgraph itself) and
-large signed data. The seed is fixed: the same model gives the same verdict. Images are shrunk to a little more than the kernel when equality does not
-depend on their size.
+The rows of a batch are: zeros, ordinary data (normal), boundaries (signed bounds, small integers and the constants of the subgraph itself)
+and large signed data. The seed is fixed: the same model gives the same verdict. Images are shrunk to a little more than the kernel when
+equality does not depend on their size.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from .evaluate import Traced, Unprovable, evaluate, trace
+from .evaluate import Traced, Unprovable, evaluate, trace, trace_rows
 from .graph import attribute, attributes, dims, exact, is_constant, stored
 from .kernels import CHUNK
 from .model import Expression, Op, Proposal
@@ -114,8 +115,18 @@ def _compare(before: Traced, after: Traced) -> Verdict:
         return Verdict("" if np.array_equal(a, b) else "it is not equal: its integers differ")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return Verdict("it cannot be proven equal: its constants give values that are not finite")
-    worst, bound = float(np.abs(a - b).max(initial=0.0)), 4 * EPS * (before.work + after.work) * max(before.peak, after.peak)
-    return Verdict("" if worst <= bound else f"it is not equal: outputs differ by up to {worst:.3g}, rounding explains {bound:.1g}")
+    worst, bound = _rows(np.abs(a - b)), 4 * EPS * (before.work + after.work) * np.maximum(before.peak, after.peak)
+    if worst.shape != np.shape(bound):
+        worst, bound = worst.max(initial=0.0), np.max(bound)
+    if (worst <= bound).all():
+        return Verdict()
+    row = int(np.argmax(worst - bound))
+    return Verdict(f"it is not equal: outputs differ by up to {np.ravel(worst)[row]:.3g}, rounding explains {np.ravel(bound)[row]:.1g}")
+
+
+def _rows(difference: np.ndarray) -> np.ndarray:
+    """The largest entry of each row of the batch."""
+    return difference.max(axis=tuple(range(1, difference.ndim)), initial=0.0)
 
 
 # ---- inputs
@@ -130,7 +141,7 @@ def _feeds(proposal: Proposal) -> list[Environment]:
         rows = [{v: np.concatenate([r[v] for r in rows]) for v in shapes}]
     elif any(s and s[0] for s in shapes.values()):
         rows = [{v: np.repeat(a, shapes[v][0] or 1, axis=0) if a.ndim else a for v, a in r.items()} for r in rows]
-    return [{v: trace(a) for v, a in r.items()} for r in rows]
+    return [{v: trace_rows(a) for v, a in r.items()} for r in rows]
 
 
 def _free(proposal: Proposal) -> list[ir.Value]:
