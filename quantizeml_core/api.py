@@ -13,15 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from .bake import bake
+from .bake import bake, bake_input
 from .blueprint import Blueprint
-from .calibration import Range, RangeObserver
+from .calibration import MEAN_BITS, Range, RangeObserver, channel_sum
+from .correct import correct
 from .decide import decide
 from .entry import fold_entry
 from .errors import ModelError, UsageError
 from .hooks import Batch, Frontend, Survey
+from .kernels import input_quantize
 from .match import stop_message
 from .patterns import scoped_rules
+from .numerics import Floats, round_significant
 from .params import QuantizationParams, resolve
 from .plan import Plan
 from .plugins import Registry
@@ -29,7 +32,7 @@ from .program import Program
 from .report.findings import Finding
 from .report.inspect import inspect_program
 from .samples import Samples
-from .solve import solve
+from .solve import Solution, solve
 from .target import Target
 
 Progress = Callable[[str, int, int], None]
@@ -93,7 +96,9 @@ def quantize_model(
     ranges = observe(frontend, survey, feed, batch_size or BATCH_SIZE, epochs, progress)
     plan = decide(blueprint, ranges, params, chosen).merged(q_config)
     check_plan(plan, chosen)
-    program = bake(blueprint, plan, solve(blueprint, plan, ranges), chosen.bias_mantissa_bits)
+    solutions = solve(blueprint, plan, ranges)
+    errors = input_errors(blueprint, solutions, feed, batch_size or BATCH_SIZE)
+    program = bake(correct(blueprint, plan, solutions, ranges, errors), plan, solutions, chosen.bias_mantissa_bits)
     quantized = frontend.realize(survey, program, plan)
     findings = inspect_program(program, chosen, plan) + registry.findings(program, chosen)
     return Result(quantized, program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend)
@@ -119,6 +124,20 @@ def observe(frontend: Frontend, survey: Survey, samples: Samples, batch_size: in
 
     frontend.observe(survey, batches(), inner)
     return {t: o.seen for t, o in (inputs | inner).items()}
+
+
+def input_errors(blueprint: Blueprint, solutions: Mapping[str, Solution], samples: Samples, batch_size: int) -> dict[str, Floats]:
+    """Mean of x - dequantize(quantize(x)) per channel of each input block's tensor, over all samples."""
+    blocks = [bake_input(b, solutions[b.name]) for b in blueprint.blocks if b.kind == "input"]
+    totals, counts = {b.output: np.zeros(1) for b in blocks}, {b.output: 0 for b in blocks}
+    for batch in samples.batches(batch_size):
+        for block in blocks:
+            x, fmt = batch[block.inputs[0]], solutions[block.name].output
+            back = fmt.dequantize(input_quantize(block, x))
+            plain = np.transpose(x, block.perm) if block.perm else x
+            totals[block.output] = totals[block.output] + channel_sum(plain.astype(np.float64) - back)
+            counts[block.output] += plain.size // plain.shape[1]
+    return {t: round_significant(total / counts[t], MEAN_BITS) for t, total in totals.items()}
 
 
 def check_model(model: Any, *, target: str | Target | None = None, samples: Any = None) -> tuple[Finding, ...]:

@@ -10,12 +10,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from . import numerics, tables
 from .blocks import LINEAR, Block
 from .blueprint import Blueprint
+from .entry import spread
 from .numerics import Ints
 from .plan import LayerPlan, Plan
 from .program import Format, Program
@@ -35,12 +37,8 @@ def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bi
     for block in blueprint.blocks:
         source = None if block.kind == "input" else formats[block.inputs[0]]
         arrays = _arrays(block, plan.layers[block.name], solutions[block.name], source, bias_mantissa_bits)
-        blocks.append(Block(**{**_fields(block), "arrays": arrays}))
+        blocks.append(replace(block, arrays=arrays))
     return Program(tuple(blocks), formats, blueprint.outputs, dict(blueprint.shapes))
-
-
-def _fields(block: Block) -> dict[str, object]:
-    return {name: getattr(block, name) for name in block.__dataclass_fields__}
 
 
 def _arrays(block: Block, layer: LayerPlan, solution: Solution, source: Format | None, mantissa: int | None) -> Arrays:
@@ -56,6 +54,11 @@ def _arrays(block: Block, layer: LayerPlan, solution: Solution, source: Format |
         assert block.activation is not None
         arrays["table"] = tables.table(block.activation, *solution.table_steps).astype(np.int32)
     return arrays | _tail_arrays(solution)
+
+
+def bake_input(block: Block, solution: Solution) -> Block:
+    """The integer block of a model input."""
+    return block.with_arrays(**_input_arrays(solution.output))
 
 
 def _input_arrays(output: Format) -> Arrays:
@@ -86,8 +89,6 @@ def integer_weight(block: Block, layer: LayerPlan, solution: Solution, source: F
 
 def zero_point_sum(block: Block, weight: np.ndarray, zero_point: Ints) -> Ints:
     """sum(zero_point * weight) per filter; depthwise and grouped weights see their own group's channels."""
-    from .entry import spread
-
     wide = weight.astype(np.int64) * spread(block.with_arrays(weight=weight), zero_point)
     return wide.reshape(len(weight), -1).sum(axis=1)
 

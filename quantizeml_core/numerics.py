@@ -38,6 +38,12 @@ def round_half_even(x: ArrayLike) -> Ints:
     return np.rint(np.asarray(x, np.float64)).astype(np.int64)
 
 
+def round_significant(x: Floats, bits: int) -> Floats:
+    """The nearest number with `bits` significant bits."""
+    mantissa, exponent = np.frexp(x)
+    return np.ldexp(np.rint(np.ldexp(mantissa, bits)), exponent - bits)
+
+
 def saturate(q: ArrayLike, bits: int, signed: bool = True) -> Ints:
     """Clip integers to the range of their type."""
     low, high = int_range(bits, signed)

@@ -51,6 +51,13 @@ class Format:
         return np.dtype(np.uint8 if self.zero_point is not None and not self.signed else np.int8)
 
 
+    def dequantize(self, integers: np.ndarray) -> np.ndarray:
+        """float32(q - zero_point) * float32(step), as ONNX's DequantizeLinear; channels on axis 1."""
+        shape = (1, -1, *(1,) * (integers.ndim - 2))
+        offset = 0 if self.zero_point is None else self.zero_point.astype(np.int64).reshape(shape)
+        return (integers.astype(np.int64) - offset).astype(np.float32) * self.step.astype(np.float32).reshape(shape)
+
+
 @dataclass(frozen=True)
 class Program:
     """Integer blocks in topological order with the format of every tensor.
@@ -80,11 +87,8 @@ class Program:
         return {block.output: value for block, value in self.trace(feeds)}
 
     def dequantize(self, tensor: str, integers: np.ndarray) -> np.ndarray:
-        """float32(q) * float32(step), as ONNX's DequantizeLinear."""
-        fmt = self.formats[tensor]
-        shape = (1, -1, *(1,) * (integers.ndim - 2))
-        offset = 0 if fmt.zero_point is None else fmt.zero_point.astype(np.int64).reshape(shape)
-        return (integers.astype(np.int64) - offset).astype(np.float32) * fmt.step.astype(np.float32).reshape(shape)
+        """Reals of a tensor's integers, float32."""
+        return self.formats[tensor].dequantize(integers)
 
     def predict(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Dequantized outputs of the program."""
