@@ -2,7 +2,7 @@
 
 Only the ratios are bound; the common base of a group of channels tied together by additions is free. For a group with wanted steps d_i (range over
 largest integer) the base b is chosen among the d_i themselves and each step becomes b * 2^ceil(log2(d_i / b)): nothing saturates, and
-sum(step_i^2), the noise power all of them add, is smallest.
+the noise they add is smallest (`common_base`).
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class _Ties:
             start += len(steps)
         self.parent = list(range(start))
         self.tied: dict[str, None] = {}
+        self.sums: list[np.ndarray] = []
 
     def root(self, slot: int) -> int:
         while self.parent[slot] != slot:
@@ -64,7 +65,9 @@ class _Ties:
 
     def tie(self, *tensors: str) -> None:
         """Channel by channel, the steps of these tensors must differ by powers of two."""
-        for row in np.unique(np.stack([self.slots[t] for t in tensors], axis=1), axis=0):
+        rows = np.unique(np.stack([self.slots[t] for t in tensors], axis=1), axis=0)
+        self.sums.append(rows)
+        for row in rows:
             for slot in row[1:]:
                 self._union(int(row[0]), int(slot))
         self.tied |= dict.fromkeys(tensors)
@@ -81,6 +84,13 @@ class _Ties:
     def _union(self, a: int, b: int) -> None:
         self.parent[self.root(b)] = self.root(a)
 
+    def _sums_by_root(self) -> dict[int, np.ndarray]:
+        """Operand, operand, result slots of the additions of each group."""
+        rows: dict[int, list[np.ndarray]] = {}
+        for row in np.concatenate(self.sums):
+            rows.setdefault(self.root(int(row[0])), []).append(row)
+        return {root: np.stack(group) for root, group in rows.items()}
+
     def solve(self) -> dict[str, np.ndarray]:
         if not self.tied:
             return {}
@@ -89,16 +99,30 @@ class _Ties:
         steps = np.zeros(len(self.parent))
         order = np.argsort(roots, kind="stable")
         bounds = np.flatnonzero(np.diff(roots[order])) + 1
+        sums = self._sums_by_root()
         for members in np.split(used[order], bounds):
-            steps[members] = common_base(self.wanted[members])
+            positions = np.searchsorted(members, sums[self.root(int(members[0]))])
+            steps[members] = common_base(self.wanted[members], positions)
         tied = {t: s for t, s in self.slots.items() if np.isin(s, used).all()}
         return {t: steps[s[:1] if t in self.scalar else s] for t, s in tied.items()}
 
 
-def common_base(wanted: np.ndarray) -> np.ndarray:
-    """Steps base * 2^e_i >= wanted_i with the least sum of squares, over the bases that fit one of them exactly."""
+def common_base(wanted: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Steps base * 2^e_i >= wanted_i that add the least noise, over the bases that fit one of them exactly.
+
+    A tensor that is written with step s brings noise s^2 / 12. A sum is exact on the finer of its operands' grids, so it only brings what it loses
+    from there: (s_out^2 - min(s_x, s_y)^2) / 12.
+
+    Arguments:
+        wanted: (n,) smallest steps without saturation.
+        sums: (k, 3) positions in `wanted` of the operands and the result of each addition.
+    """
     floor = np.maximum(wanted, max(wanted.max(initial=0.0) * FINEST, 2.0**-100))
     log = np.log2(floor)
     fraction = np.unique(log - np.floor(log))
     steps = np.exp2(fraction[:, None] + np.ceil(log[None] - fraction[:, None] - 1e-9))
-    return steps[np.argmin(np.square(steps).sum(axis=1))]
+    noise = np.square(steps)
+    x, y, out = sums.T
+    written = np.setdiff1d(np.arange(len(wanted)), out)
+    lost = np.maximum(noise[:, out] - np.minimum(noise[:, x], noise[:, y]), 0.0)
+    return steps[np.argmin(noise[:, written].sum(axis=1) + lost.sum(axis=1))]
