@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .bake import bake, bake_input
+from .bake import Quantization, bake, bake_input
 from .blueprint import Blueprint
+from .centre import centre
 from .calibration import MEAN_BITS, Range, RangeObserver, channel_sum
 from .correct import correct
 from .decide import decide
@@ -96,12 +97,10 @@ def quantize_model(
     ranges = observe(frontend, survey, feed, batch_size or BATCH_SIZE, epochs, progress)
     plan = decide(blueprint, ranges, params, chosen).merged(q_config)
     check_plan(plan, chosen)
-    solutions = solve(blueprint, plan, ranges)
-    errors = input_errors(blueprint, solutions, feed, batch_size or BATCH_SIZE)
-    program = bake(correct(blueprint, plan, solutions, ranges, errors), plan, solutions, chosen.bias_mantissa_bits)
-    quantized = frontend.realize(survey, program, plan)
-    findings = inspect_program(program, chosen, plan) + registry.findings(program, chosen)
-    return Result(quantized, program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend)
+    made = _integers(blueprint, plan, ranges, feed, batch_size or BATCH_SIZE, chosen)
+    quantized = frontend.realize(survey, made)
+    findings = inspect_program(made.program, chosen, plan) + registry.findings(made.program, chosen)
+    return Result(quantized, made.program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend)
 
 
 def observe(frontend: Frontend, survey: Survey, samples: Samples, batch_size: int, epochs: int, progress: Progress | None) -> dict[str, Range]:
@@ -124,6 +123,16 @@ def observe(frontend: Frontend, survey: Survey, samples: Samples, batch_size: in
 
     frontend.observe(survey, batches(), inner)
     return {t: o.seen for t, o in (inputs | inner).items()}
+
+
+def _integers(blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], samples: Samples, batch_size: int, target: Target) -> Quantization:
+    """Centre, solve, correct, bake. Centring makes biases large: it is left out where a bias has a short mantissa and would lose more than is won."""
+    config, mantissa = plan.to_json(), target.bias_mantissa_bits
+    if mantissa is None:
+        blueprint, plan, ranges = centre(blueprint, plan, ranges)
+    solutions = solve(blueprint, plan, ranges)
+    corrected = correct(blueprint, plan, solutions, ranges, input_errors(blueprint, solutions, samples, batch_size))
+    return Quantization(bake(corrected, plan, solutions, mantissa), corrected, plan, solutions, config, mantissa)
 
 
 def input_errors(blueprint: Blueprint, solutions: Mapping[str, Solution], samples: Samples, batch_size: int) -> dict[str, Floats]:

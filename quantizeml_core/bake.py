@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,26 @@ from .program import Format, Program
 from .solve import Solution, folded_weight
 
 Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """All a frontend needs to build its quantized model.
+
+    Arguments:
+        program: the integers.
+        blueprint: the float blocks they were baked from: rescaling folded, biases corrected, tensors centred. What a trainable model holds.
+        plan, solutions: decisions and scales that belong to this blueprint.
+        config: the decisions in terms of the user's network; stored in the model, dumped as `config.json`.
+        bias_mantissa_bits: of the target.
+    """
+
+    program: Program
+    blueprint: Blueprint
+    plan: Plan
+    solutions: Mapping[str, Solution]
+    config: Mapping[str, Any]
+    bias_mantissa_bits: int | None
 
 
 def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bias_mantissa_bits: int | None = None) -> Program:

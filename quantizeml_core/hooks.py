@@ -23,6 +23,7 @@ import pluggy
 if TYPE_CHECKING:
     import numpy as np
 
+    from .bake import Quantization
     from .blueprint import Blueprint
     from .match import Rule
     from .program import Program
@@ -108,7 +109,7 @@ class Frontend(Protocol):
     def observe(self, survey: Survey, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
         """Runs the float network and feeds each observer its tensor."""
 
-    def realize(self, survey: Survey, program: Program, plan: Any) -> Any:
+    def realize(self, survey: Survey, made: Quantization) -> Any:
         """The quantized native model: the program where the graph was covered, the float graph elsewhere."""
 
     def program(self, model: Any) -> Program | None:

@@ -10,9 +10,9 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from quantizeml_core.bake import Quantization
 from quantizeml_core.hooks import Batch, InputSpec, Observer, Survey
 from quantizeml_core.match import Rule
-from quantizeml_core.plan import Plan
 from quantizeml_core.program import Program
 from quantizeml_core.target import Target
 
@@ -58,8 +58,8 @@ class OnnxFrontend:
     def observe(self, survey: Survey, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
         observe(survey.state.sanitized, batches, observers)
 
-    def realize(self, survey: Survey, program: Program, plan: Plan) -> onnx.ModelProto:
-        return realize(survey.state.original, survey.state.sanitized, program, plan.to_json())
+    def realize(self, survey: Survey, made: Quantization) -> onnx.ModelProto:
+        return realize(survey.state.original, survey.state.sanitized, made.program, made.config)
 
     def program(self, model: onnx.ModelProto) -> Program | None:
         return readback.program(model)

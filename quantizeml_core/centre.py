@@ -1,0 +1,84 @@
+"""Centre the tensors that may be shifted: a symmetric range wastes codes on a tensor that is not symmetric.
+
+A convolution without activation may write t - c instead of t when everything that reads it can give c back: a linear block without padding adds
+sum(W c) to its bias, an addition without activation passes c on to its own readers. c is the middle of the calibrated range per channel. The network
+stays the same function; only biases and ranges change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from .blocks import LINEAR, Block
+from .blueprint import Blueprint
+from .calibration import Range
+from .entry import absorb
+from .numerics import Floats
+from .plan import LayerPlan, Plan
+
+Ranges = Mapping[str, Range]
+
+
+def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges) -> tuple[Blueprint, Plan, dict[str, Range]]:
+    """An equal blueprint whose shiftable tensors are centred, with the plan and the ranges that go with it.
+
+    Arguments:
+        plan: its ranges (calibrated, or given by the user's configuration) say where the middle is.
+        ranges: their means move along.
+    """
+    shiftable = _shiftable(blueprint)
+    offsets: dict[str, Floats] = {}
+    blocks = []
+    for block in blueprint.blocks:
+        if block.kind == "add" and block.output in shiftable:
+            offsets[block.output] = sum((offsets[t] for t in block.inputs if t in offsets), np.zeros(1))
+        block = _restored(block, offsets)
+        if block.kind in LINEAR and block.output in shiftable:
+            offsets[block.output] = _middle(plan.layers[block.name])
+            block = _shifted(block, offsets[block.output])
+        blocks.append(block)
+    moved = {t: replace(r, mean=r.mean - offsets[t]) if t in offsets else r for t, r in ranges.items()}
+    shifts = {b.name: offsets[b.output] for b in blueprint.blocks if b.output in offsets}
+    layers = {name: _moved(layer, shifts[name]) if name in shifts else layer for name, layer in plan.layers.items()}
+    return replace(blueprint, blocks=tuple(blocks)), Plan(layers), moved
+
+
+def _shiftable(blueprint: Blueprint) -> set[str]:
+    """Tensors without activation all of whose readers can give a shift back."""
+    found: set[str] = set()
+    for block in reversed(blueprint.blocks):
+        plain = block.kind in (*LINEAR, "add") and block.activation is None and block.output not in blueprint.outputs
+        if plain and all(_gives_back(reader, found) for reader in blueprint.consumers(block.output)):
+            found.add(block.output)
+    return found
+
+
+def _gives_back(reader: Block, shiftable: set[str]) -> bool:
+    if reader.kind in LINEAR:
+        return not any(reader.pads)
+    return reader.kind == "add" and reader.output in shiftable
+
+
+def _middle(layer: LayerPlan) -> Floats:
+    low, high = layer.extremes
+    return (low + high) / 2.0
+
+
+def _moved(layer: LayerPlan, offset: Floats) -> LayerPlan:
+    low, high = layer.extremes
+    return replace(layer, low=low - offset, high=high - offset)
+
+
+def _shifted(block: Block, offset: Floats) -> Block:
+    assert block.weight is not None
+    return block.with_arrays(bias=np.broadcast_to(block.arrays.get("bias", np.zeros(1)) - offset, (len(block.weight),)))
+
+
+def _restored(block: Block, offsets: Mapping[str, Floats]) -> Block:
+    """A linear block reads t - c where it read t: its bias gains sum(W c)."""
+    if block.kind not in LINEAR or block.inputs[0] not in offsets:
+        return block
+    return absorb(block, np.ones(1), offsets[block.inputs[0]])
