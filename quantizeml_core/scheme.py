@@ -127,7 +127,7 @@ class Reference:
 
     def free(self, acc_step: Floats, need: Floats, fast: bool) -> Choice:
         m, f = numerics.multiplier_nearest(acc_step / need)
-        return Choice(acc_step, np.broadcast_to(need, acc_step.shape), m, f)
+        return Choice(acc_step, np.broadcast_to(need, m.shape), m, f)
 
     def given(self, acc_step: Floats, step: Floats, fast: bool) -> Choice:
         m, f = numerics.multiplier_nearest(acc_step)

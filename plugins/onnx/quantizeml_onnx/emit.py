@@ -45,7 +45,7 @@ def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
     nodes, initializers, bodies, slow = [], [], {}, {}
     for block in program.blocks:
         call, body = contract.call(program, block), functions.body(program, block)
-        values = {block.name + contract.PARAMETERS[p][1]: _initializer(program, block, p) for p in call.parameters}
+        values = {block.name + contract.PARAMETERS[p][1]: initializer(program, block, p) for p in call.parameters}
         initializers += [numpy_helper.from_array(v, k) for k, v in values.items()]
         nodes.append(_node(program, block, call, body, names, tuple(values)))
         data = ("X", "Y")[: len(block.inputs)]
@@ -82,7 +82,7 @@ def _attributes(program: Program, block: Block, call: contract.Call) -> dict[str
     return attributes
 
 
-def _initializer(program: Program, block: Block, parameter: str) -> np.ndarray:
+def initializer(program: Program, block: Block, parameter: str) -> np.ndarray:
     """A parameter's array in the contract's dtype and layout."""
     rank = len(program.shapes[block.output])
     wide = (1, -1, *(1,) * (rank - 2))
