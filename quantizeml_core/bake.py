@@ -70,7 +70,7 @@ def _arrays(block: Block, layer: LayerPlan, solution: Solution, source: Format |
         assert source is not None
         arrays |= _linear_arrays(block, layer, solution, source, mantissa)
     if block.activation and block.activation.bound is not None and solution.acc_step is not None:
-        arrays["bound"] = numerics.align_mantissa(block.activation.bound / solution.acc_step, mantissa).astype(np.int64)
+        arrays |= _bound_arrays(block.activation.bound, solution, mantissa)
     if solution.table_steps is not None:
         assert block.activation is not None
         arrays["table"] = tables.table(block.activation, *solution.table_steps).astype(np.int32)
@@ -112,6 +112,18 @@ def zero_point_sum(block: Block, weight: np.ndarray, zero_point: Ints) -> Ints:
     """sum(zero_point * weight) per filter; depthwise and grouped weights see their own group's channels."""
     wide = weight.astype(np.int64) * spread(block.with_arrays(weight=weight), zero_point)
     return wide.reshape(len(weight), -1).sum(axis=1)
+
+
+def _bound_arrays(bound: float, solution: Solution, mantissa: int | None) -> Arrays:
+    """The bound of a clipped ReLU, or nothing when the output saturates no later than there."""
+    assert solution.acc_step is not None
+    aligned = numerics.align_mantissa(bound / solution.acc_step, mantissa).astype(np.int64)
+    if solution.shift is not None:
+        top = solution.output.range[1]
+        multiplier = np.ones(1, np.int64) if solution.multiplier is None else solution.multiplier
+        if (numerics.requantize(aligned, multiplier, solution.shift, 0, top) >= top).all():
+            return {}
+    return {"bound": aligned}
 
 
 def _zero_point(source: Format) -> Ints:

@@ -89,29 +89,32 @@ def step_boundaries(multiplier: Ints, shift: Ints, low: int, high: int) -> Ints:
     return -((2 ** (f - 1) - (y << f)) // np.maximum(multiplier, 1)[..., None])
 
 
-def _half_up32(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.floor(x + np.float32(0.5))
-
-
 def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tuple[ArrayLike, ArrayLike],
-                   half_up: bool = False) -> NDArray[np.bool_]:
+                   offset: NDArray[np.float32] | None = None, bias: Ints | None = None) -> NDArray[np.bool_]:
     """Does clip(rint(float32(acc) * float32(M * 2^-f))) equal law 2 for every reachable accumulator?
 
-    This is what onnxruntime's QLinearConv computes (ties to even, products rounded to 24 bits); with `half_up` the question is about
-    floor(product + 0.5) in float32. All are monotone steps, so it is enough to look at both sides of every boundary: a proof, not a sample.
+    This is what onnxruntime's QLinearConv computes (ties to even, products rounded to 24 bits). With `offset`, the question is about
+    floor(float32(acc - bias) * float32(M * 2^-f) + offset), the offset holding the bias and the half that rounds up.
+    All are monotone steps, so it is enough to look at both sides of every boundary: a proof, not a sample.
 
     Arguments:
         multiplier, shift: (F,), f >= 1 (left shifts answer False).
         low, high: the output range after clipping.
         reach: smallest and largest accumulator that can occur, (F,) each.
+        offset, bias: (F,).
     """
     at = step_boundaries(multiplier, shift, low, high)
     y = np.arange(low + 1, high + 1)
     scale = multiplier_value(multiplier, shift).astype(np.float32)[..., None]
     low_acc, high_acc = (np.asarray(r, np.int64)[..., None] for r in reach)
-    rounded = _half_up32 if half_up else np.rint
-    above = rounded(at.astype(np.float32) * scale) >= y
-    below = rounded((at - 1).astype(np.float32) * scale) < y
+    raw = at if bias is None else at - bias[..., None]
+
+
+    def rounded(acc: Ints) -> NDArray[np.float32]:
+        product = acc.astype(np.float32) * scale
+        return np.rint(product) if offset is None else np.floor(product + offset[..., None])
+
+    above, below = rounded(raw) >= y, rounded(raw - 1) < y
     fine = (above | (at > high_acc) | (at < low_acc)) & (below | (at - 1 > high_acc) | (at - 1 < low_acc))
     return fine.all(axis=-1) & (shift >= 1)
 

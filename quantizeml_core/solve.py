@@ -98,11 +98,22 @@ class _Solver:
         if block.activation and block.activation.is_table:
             return self._table(block, layer, acc_step, area)
         choice = self._choose(block.output, acc_step / area, _fast(block))
+        choice = self._snapped(block, layer, choice, acc_step / area)
         return _solution(layer, choice, choice.acc_step * area)
 
     def _choose(self, tensor: str, acc_step: Floats, fast: bool) -> Choice:
         step = self.given.get(tensor)
         return self.scheme.free(acc_step, self.needs[tensor], fast) if step is None else self.scheme.given(acc_step, step, fast)
+
+    def _snapped(self, block: Block, layer: LayerPlan, choice: Choice, acc_step: Floats) -> Choice:
+        """A clipped ReLU whose bound lies inside the output's range ends that range at the bound: saturation then does the clipping."""
+        bound = block.activation.bound if block.activation else None
+        if bound is None or block.output in self.given or not isinstance(self.scheme, Exact):
+            return choice
+        top = numerics.qmax(layer.output_bits or 8, layer.signed)
+        snapped = self.scheme.given(acc_step, np.full(len(acc_step), bound / top), _fast(block))
+        inside = choice.step * top > bound
+        return Choice(*(np.where(inside, new, old) for new, old in zip(snapped, choice, strict=True)))
 
     def _accumulator_step(self, block: Block, layer: LayerPlan) -> Floats:
         folded = folded_weight(block, self.formats[block.inputs[0]])

@@ -8,7 +8,7 @@ One op_type may have several bodies (ONNX function overloads); which one a block
               the pairing x86 VNNI multiplies natively.
 - `float`     depthwise: float32 Conv whose every partial sum stays below 2^24, then the exact tail.
 
-The tail is floor(acc * M 2^-f + 0.5) in float32 where that is proven equal to the law, in float64 (always exact) otherwise.
+What follows the accumulator is in `tails`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
+from . import tails
 from .contract import OWN, Call
 
 INDEX_RANGE = (-1024, 1023)
-_TYPES = {"float": 1, "double": 11}
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,22 @@ def _concat(program: Program, block: Block) -> Body:
 
 
 def _add(program: Program, block: Block) -> Body:
+    low, high = _add_reach(program, block)
+    small = max(int(high.max()), -int(low.min())) < numerics.FLOAT32_EXACT // 4
+    if "shift" in block.arrays and small and (block.arrays["shift"] >= 0).all() and "bound" not in block.arrays:
+        return _float_add(block)
     lines = ["x = Cast <to = 6> (X)", "y = Cast <to = 6> (Y)", "xs = Mul (x, Xs)", "ys = Mul (y, Ys)", "sum = Add (xs, ys)"]
-    tail = _Tail(block, _add_reach(program, block))
-    return Body(tail.key, (*lines, *_activation(block, "sum", "acc"), *tail.lines("acc", "Z")))
+    return _ended(block, lines, (low, high), "")
+
+
+def _float_add(block: Block) -> Body:
+    """floor(x xs / 2^k + y ys / 2^k + 0.5): every step is exact in float32. A ReLU is the lower end of the clip."""
+    low, high = (int(v) for v in block.arrays["range"])
+    low = low if block.activation is None else 0
+    lines = ["fx = Cast <to = 1> (Xs)", "fy = Cast <to = 1> (Ys)", "rx = Div (fx, Shift)", "ry = Div (fy, Shift)", "cx = Cast <to = 1> (X)",
+             "cy = Cast <to = 1> (Y)", "mx = Mul (cx, rx)", "my = Mul (cy, ry)", "sum = Add (mx, my)", "half = Constant <value_float = 0.5> ()",
+             "up = Add (sum, half)", *tails.floored("up", "Z", low, high)]
+    return Body(f"f{low}_{high}".replace("-", "m"), tuple(lines))
 
 
 def _dense(program: Program, block: Block) -> Body:
@@ -86,8 +99,7 @@ def _dense(program: Program, block: Block) -> Body:
     lines += _unsigned("flat", "u", low < 0)
     lines += [f"xz = Constant <value = uint8 {{{128 if low < 0 else 0}}}> ()", "wt = Transpose <perm = [1, 0]> (W)", "mac = MatMulInteger (u, wt, xz)"]
     lines += _biased(block, "mac", "sum", rank=2)
-    tail = _Tail(block, _reach(program, block))
-    return Body(f"{'s' if low < 0 else 'u'}{tail.key}", (*lines, *_activation(block, "sum", "acc"), *tail.lines("acc", "Z")))
+    return _ended(block, lines, _reach(program, block), "s" if low < 0 else "u")
 
 
 def _conv(program: Program, block: Block) -> Body:
@@ -109,7 +121,7 @@ def _not_fast(program: Program, block: Block) -> str:
     if max(-int(low.min()), int(high.max())) >= 2**31:
         return "the accumulator may exceed 32 bits"
     top = program.formats[block.output].range[1]
-    agrees = numerics.float32_agrees(_per_filter(arrays["multiplier"], low), _per_filter(arrays["shift"], low), 0, top, (low, high))
+    agrees = numerics.float32_agrees(tails.per_filter(arrays["multiplier"], low), tails.per_filter(arrays["shift"], low), 0, top, (low, high))
     return "" if agrees.all() else f"{int((~agrees).sum())} of {len(agrees)} multipliers leave float32's 24 bits"
 
 
@@ -135,73 +147,42 @@ def _integer_conv(program: Program, block: Block, reason: str) -> Body:
     attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, pads))}], group = {block.groups}"
     lines += [f"raw = ConvInteger <{attributes}> (u, wp, xz, wz)"]
     lines += _restored(restore, "raw", "mac")
-    lines += _biased(block, "mac", "sum", rank=4)
     return _finished(program, block, "integer" + key + f"p{'_'.join(map(str, pads))}", lines, reason)
 
 
 def _float_conv(program: Program, block: Block, reason: str) -> Body:
     lines = ["xf = Cast <to = 1> (X)", "wf = Cast <to = 1> (W)"]
     attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, block.pads))}], group = {block.groups}"
-    lines += [f"cf = Conv <{attributes}> (xf, wf)", "mac = Cast <to = 6> (cf)", *_biased(block, "mac", "sum", rank=4)]
-    return _finished(program, block, f"floatp{'_'.join(map(str, block.pads))}g{block.groups}", lines, reason)
+    lines += [f"mac = Conv <{attributes}> (xf, wf)"]
+    return _finished(program, block, f"floatp{'_'.join(map(str, block.pads))}g{block.groups}", lines, reason, floating=True)
 
 
-def _finished(program: Program, block: Block, key: str, lines: list[str], reason: str) -> Body:
-    """Post-operations and tail shared by the exact bodies. Pooling comes after the requantization: it commutes with a monotone function."""
-    tail = _Tail(block, _after_pool(block, program, _reach(program, block)))
-    lines += _activation(block, "sum", "act")
+def _finished(program: Program, block: Block, key: str, lines: list[str], reason: str, floating: bool = False) -> Body:
+    """Bias, post-operations and tail shared by the exact bodies. Max pooling comes last: it commutes with a monotone function."""
+    reach, direct = _after_pool(block, program, _reach(program, block)), block.activation is None and block.pool is None
+    end = tails.tail(block, reach, may_take_bias=direct)
+    if direct and (end.biased or "bias" not in block.arrays):
+        return Body(key + end.key, (*lines, *end.lines("mac", "Z", floating)), _attributes(block), reason)
+    lines += ["whole = Cast <to = 6> (mac)"] if floating else ["whole = Identity (mac)"]
+    lines += [*_biased(block, "whole", "sum", rank=4), *_activation(block, "sum", "act")]
     if block.pool and block.pool.kind == "gap":
         lines += [*_wide(program, block), "axes = Constant <value_ints = [2, 3]> ()", "acc = ReduceSum <keepdims = 1> (wide_act, axes)",
-                  *tail.lines("acc", "Z")]
+                  *end.lines("acc", "Z")]
     elif block.pool:
-        lines += [*tail.lines("act", "q"), *_max_pool(block, "q", "Z")]
+        lines += [*end.lines("act", "q"), *_max_pool(block, "q", "Z")]
     else:
-        lines += tail.lines("act", "Z")
-    return Body(key + tail.key + _range_key(program, block), tuple(lines), _attributes(block), reason)
+        lines += end.lines("act", "Z")
+    return Body(key + end.key, tuple(lines), _attributes(block), reason)
 
 
-class _Tail:
-    """acc (int32) -> floor(acc * M / 2^f + 0.5), clipped, int8; raw accumulators when the block has no shift."""
-
-    def __init__(self, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> None:
-        self.block = block
-        self.scaled = "shift" in block.arrays
-        self.low, self.high = (int(v) for v in block.arrays["range"]) if self.scaled else (0, 0)
-        exact32 = not self.scaled or tail_in_float32(block, reach, (self.low, self.high))
-        self.type = "float" if exact32 else "double"
-
-    @property
-    def key(self) -> str:
-        return "" if not self.scaled else f"{self.type[0]}{self.low}_{self.high}".replace("-", "m")
-
-    def lines(self, source: str, target: str) -> list[str]:
-        if not self.scaled:
-            return [f"{target} = Identity ({source})"]
-        has_multiplier = "multiplier" in self.block.arrays
-        return _tail_lines(source, target, self.type, self.low, self.high, "Scale" if has_multiplier else "", "Shift", "int8")
-
-
-def _tail_lines(source: str, target: str, kind: str, low: int, high: int, scale: str, shift: str, to: str, prefix: str = "t") -> list[str]:
-    number, p = _TYPES[kind], prefix
-    ratio = ([f"{p}m = Cast <to = {number}> ({scale})"] if scale else [f"{p}m = Constant <value = {kind} {{1.0}}> ()"])
-    return [
-        f"{p}a = Cast <to = {number}> ({source})", *ratio, f"{p}s = Cast <to = {number}> ({shift})", f"{p}r = Div ({p}m, {p}s)",
-        f"{p}x = Mul ({p}a, {p}r)", f"{p}h = Constant <value = {kind} {{0.5}}> ()", f"{p}y = Add ({p}x, {p}h)", f"{p}f = Floor ({p}y)",
-        f"{p}lo = Constant <value = {kind} {{{low}}}> ()", f"{p}hi = Constant <value = {kind} {{{high}}}> ()", f"{p}c = Clip ({p}f, {p}lo, {p}hi)",
-        f"{target} = Cast <to = {3 if to == 'int8' else 6}> ({p}c)",
-    ]
-
-
-def tail_in_float32(block: Block, reach: tuple[np.ndarray, np.ndarray], limits: tuple[int, int]) -> bool:
-    """Is floor(float32(acc) * float32(M 2^-f) + 0.5) the law on every reachable accumulator? Checked on both sides of every step of the law."""
+def _ended(block: Block, lines: list[str], reach: tuple[np.ndarray, np.ndarray], key: str) -> Body:
+    """Activation and tail of a block that may keep its raw accumulators."""
+    lines += _activation(block, "sum", "acc")
+    if "shift" not in block.arrays:
+        return Body(key, (*lines, "Z = Identity (acc)"))
     low, high = reach
-    multiplier = _per_filter(block.arrays.get("multiplier", np.ones(1, np.int64)), low)
-    shift = _per_filter(block.arrays["shift"], low)
-    return bool(numerics.float32_agrees(multiplier, shift, *limits, (low, high), half_up=True).all())
-
-
-def _per_filter(vector: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(vector.astype(np.int64), like.shape)
+    end = tails.tail(block, (np.maximum(low, 0), np.maximum(high, 0)) if block.activation else reach)
+    return Body(key + end.key, (*lines, *end.lines("acc", "Z")))
 
 
 def _reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
@@ -306,7 +287,7 @@ def _biased(block: Block, source: str, target: str, rank: int) -> list[str]:
 def _activation(block: Block, source: str, target: str) -> list[str]:
     """ReLU, clipped ReLU or table on int32 accumulators."""
     if "table" in block.arrays:
-        return [*_tail_lines(source, "index", "double", *INDEX_RANGE, "ActScale", "ActShift", "int32", "i"), f"{target} = Gather (LUT_values, index)"]
+        return [*tails.double(source, "index", *INDEX_RANGE, "ActScale", "ActShift", 6, "i"), f"{target} = Gather (LUT_values, index)"]
     if block.activation is None:
         return [f"{target} = Identity ({source})"]
     if "bound" not in block.arrays:
@@ -330,8 +311,9 @@ def _clip_unsigned(program: Program, block: Block, source: str) -> list[str]:
     """uint8 -> the output's range -> int8. A clipped ReLU is clipped at its own requantized bound: min commutes with a monotone function."""
     top = program.formats[block.output].range[1]
     if "bound" not in block.arrays:
-        return [f"hi = Constant <value = uint8 {{{top}}}> ()", f"c = Min ({source}, hi)", "Z = Cast <to = 3> (c)"]
-    bound = _tail_lines("max_value", "hb", "double", 0, top, "Scale", "Shift", "int32", "b")
+        limits = ["lo = Constant <value = uint8 {0}> ()", f"hi = Constant <value = uint8 {{{top}}}> ()"]
+        return [*limits, f"c = Clip ({source}, lo, hi)", "Z = Cast <to = 3> (c)"]
+    bound = tails.double("max_value", "hb", 0, top, "Scale", "Shift", 6, "b")
     return [*bound, "hi = Cast <to = 2> (hb)", f"c = Min ({source}, hi)", "Z = Cast <to = 3> (c)"]
 
 
