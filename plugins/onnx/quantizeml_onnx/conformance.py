@@ -14,7 +14,7 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 from quantizeml_core.report.findings import Finding
 
-from . import contract, functions
+from . import contract, functions, selfcheck
 
 
 def findings(program: Program, target: str) -> tuple[Finding, ...]:
@@ -22,7 +22,14 @@ def findings(program: Program, target: str) -> tuple[Finding, ...]:
     severity = "warning" if target == "akida2" else "info"
     found = [Finding("QML201", severity, block, message, hint) for block, message, hint in violations(program)]
     slow = [Finding("QML210", "info", b.name, f"runs a slower exact body: {reason}") for b in program.blocks if (reason := functions.body(program, b).slow)]
-    return (*found, *slow)
+    return (*machine(), *found, *slow)
+
+
+def machine() -> tuple[Finding, ...]:
+    """A warning when onnxruntime's byte kernels are not exact on this machine."""
+    wrong = sorted({m.block for m in selfcheck.inexact_kernels()})
+    message = f"onnxruntime multiplies bytes inexactly on this CPU (probe: {', '.join(wrong)}); the file is exact on one with VNNI, on Arm and on the chip"
+    return (Finding("QML220", "warning", "", message, "Run it elsewhere before judging its accuracy"),) if wrong else ()
 
 
 def violations(program: Program) -> Iterator[tuple[str, str, str]]:
