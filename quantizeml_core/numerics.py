@@ -119,6 +119,35 @@ def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tu
     return fine.all(axis=-1) & (shift >= 1)
 
 
+#: Factors that move a float32 ratio by one or two units in its last place: ties go up, or down, nothing else changes.
+LIFT, DROP = np.float32(1 + 2.0**-23), np.float32(1 - 2.0**-23)
+
+
+def float32_halves_agree(multiplier: Ints, shift: Ints, low: int, high: int, reach: tuple[Ints, Ints]) -> NDArray[np.bool_]:
+    """Is law 2 the difference of two ReLU halves rounded to even in float32: rint(acc r LIFT) for acc > 0 less rint(-acc r DROP) for acc < 0?
+
+    The positive half needs ties up, the negative one, taken of -acc, ties down; each half may have its own factor, one signed rounding may not.
+
+    Arguments:
+        multiplier, shift: (F,), r = M 2^-f.
+        low, high: the output range, low < 0 < high.
+        reach: smallest and largest accumulator, (F,) each.
+    """
+    f, m = np.maximum(shift, 1)[:, None], np.maximum(multiplier, 1)[:, None]
+    ratio = multiplier_value(multiplier, shift).astype(np.float32)[:, None]
+    up, down = np.arange(1, high + 1), np.arange(1, -low + 1)
+    rising = _steps_at(step_boundaries(multiplier, shift, 0, high), up, ratio * LIFT, reach[1])
+    falling = _steps_at(((2 * down - 1) << (f - 1)) // m + 1, down, ratio * DROP, -reach[0])
+    return rising & falling & (shift >= 1)
+
+
+def _steps_at(at: Ints, y: Ints, scale: NDArray[np.float32], furthest: Ints) -> NDArray[np.bool_]:
+    """Does rint(float32(a) * scale) reach y exactly at `at`, for every boundary up to `furthest`?"""
+    above = np.rint(at.astype(np.float32) * scale) >= y
+    below = np.rint((at - 1).astype(np.float32) * scale) < y
+    return ((above & below) | (at > furthest[:, None])).all(axis=-1)
+
+
 @lru_cache(maxsize=2)
 def multiplier_table(fast: bool) -> tuple[Floats, Ints, Ints]:
     """Every M * 2^-f the solver may choose, ascending, with its M and f.

@@ -6,6 +6,7 @@ One op_type may have several bodies (ONNX function overloads); which one a block
               accumulator (`numerics.float32_agrees`). Only after a ReLU.
 - `integer`   ConvInteger or MatMulInteger, then the exact tail. ConvInteger runs on int8 activations with weights moved to uint8 (zero point 128),
               the pairing x86 VNNI multiplies natively.
+- `twin`      a signed output as the difference of two such halves, of W and of -W, each with its own direction of rounding.
 - `float`     depthwise: float32 Conv whose every partial sum stays below 2^24, then the exact tail.
 
 What follows the accumulator is in `tails`.
@@ -27,6 +28,7 @@ from . import tails
 from .contract import OWN, Call
 
 INDEX_RANGE = (-1024, 1023)
+LONGEST_TWIN = 1024
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ def _conv(program: Program, block: Block) -> Body:
     reason = _not_fast(program, block)
     if not reason:
         return _fast_conv(program, block)
+    if _twin_pays(block) and _halves_agree(program, block):
+        return _twin_conv(program, block)
     in_float = block.kind == "depthwise2d" and "pad_value" not in block.arrays and _partial_sums(program, block) < numerics.FLOAT32_EXACT
     return _float_conv(program, block, reason) if in_float else _integer_conv(program, block, reason)
 
@@ -137,6 +141,46 @@ def _fast_conv(program: Program, block: Block) -> Body:
     lines += [f"q = QLinearConv <{attributes}> (u, one, xz, W, ws, wz, one, yz{', ' + shift if shift else ''})"]
     lines += _max_pool(block, "q", "p") + _clip_unsigned(program, block, "p")
     return Body("fast" + key + _range_key(program, block), tuple(lines), _attributes(block))
+
+
+def _twin_pays(block: Block) -> bool:
+    """Twice the products cost less than a tail in floats while a filter is short. The length was measured (benchmarks/speed.py)."""
+    signed = block.kind == "conv2d" and block.activation is None and block.pool is None and "shift" in block.arrays
+    return signed and block.arrays["weight"][0].size <= LONGEST_TWIN
+
+
+def _halves_agree(program: Program, block: Block) -> bool:
+    low, high = _reach(program, block)
+    m, f = (tails.per_filter(block.arrays[name], low) for name in ("multiplier", "shift"))
+    inside = max(-int(low.min()), int(high.max())) < 2**31
+    return inside and bool(numerics.float32_halves_agree(m, f, *program.formats[block.output].range, (low, high)).all())
+
+
+def _twin_conv(program: Program, block: Block) -> Body:
+    """A signed output as the difference of two ReLU halves, max(acc, 0) and max(-acc, 0), in one QLinearConv with filters W and -W.
+
+    Either half is rounded in the direction it needs by a ratio moved by units in its last place (`numerics.float32_halves_agree`).
+    """
+    lines, zero, restore, pads, key = _conv_source(program, block)
+    bias = "shifted" if restore else "bias" if "bias" in block.arrays else ""
+    if restore:
+        lines += _shifted_bias(restore, "bias" in block.arrays)
+    if bias:
+        lines += [f"nb = Neg ({bias})", f"bb = Concat <axis = 0> ({bias}, nb)"]
+    low, high = program.formats[block.output].range
+    filters = len(block.arrays["weight"])
+    lines += [
+        "nw = Neg (W)", "ww = Concat <axis = 0> (W, nw)", "m = Cast <to = 1> (Scale)", "ratio = Div (m, Shift)", "flat = Constant <value_ints = [-1]> ()",
+        "r = Reshape (ratio, flat)", f"lift = Constant <value_float = {float(numerics.LIFT)!r}> ()",
+        f"drop = Constant <value_float = {float(numerics.DROP)!r}> ()", "ru = Mul (r, lift)", "rd = Mul (r, drop)", "ws = Concat <axis = 0> (ru, rd)",
+        "one = Constant <value_float = 1.0> ()", "wz = Constant <value = int8 {0}> ()", "yz = Constant <value = uint8 {0}> ()",
+        f"xz = Constant <value = uint8 {{{zero}}}> ()",
+        f"q = QLinearConv <strides: ints = @strides, pads = [{', '.join(map(str, pads))}]> (u, one, xz, ww, ws, wz, one, yz{', bb' if bias else ''})",
+        f"halves = Constant <value_ints = [{filters}, {filters}]> ()", "up, down = Split <axis = 1> (q, halves)",
+        f"hi = Constant <value = uint8 {{{high}}}> ()", f"lo = Constant <value = uint8 {{{-low}}}> ()", "cu = Clip (up, yz, hi)", "cd = Clip (down, yz, lo)",
+        "d = Sub (cu, cd)", "Z = Cast <to = 3> (d)",
+    ]
+    return Body(f"twin{filters}{key}{_range_key(program, block)}", tuple(lines), _attributes(block))
 
 
 def _integer_conv(program: Program, block: Block, reason: str) -> Body:
