@@ -111,18 +111,20 @@ def common_base(wanted: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """Steps base * 2^e_i >= wanted_i that add the least noise, over the bases that fit one of them exactly.
 
     A tensor that is written with step s brings noise s^2 / 12. A sum is exact on the finer of its operands' grids, so it only brings what it loses
-    from there: (s_out^2 - min(s_x, s_y)^2) / 12.
+    from there: (s_out^2 - min(s_x, s_y)^2) / 12. A result finer than that grid would hold nothing more, so it is never finer.
 
     Arguments:
         wanted: (n,) smallest steps without saturation.
-        sums: (k, 3) positions in `wanted` of the operands and the result of each addition.
+        sums: (k, 3) positions in `wanted` of the operands and the result of each addition, in the order of the network.
     """
     floor = np.maximum(wanted, max(wanted.max(initial=0.0) * FINEST, 2.0**-100))
     log = np.log2(floor)
     fraction = np.unique(log - np.floor(log))
     steps = np.exp2(fraction[:, None] + np.ceil(log[None] - fraction[:, None] - 1e-9))
+    for x, y, out in sums:
+        steps[:, out] = np.maximum(steps[:, out], np.minimum(steps[:, x], steps[:, y]))
     noise = np.square(steps)
     x, y, out = sums.T
     written = np.setdiff1d(np.arange(len(wanted)), out)
-    lost = np.maximum(noise[:, out] - np.minimum(noise[:, x], noise[:, y]), 0.0)
+    lost = noise[:, out] - np.minimum(noise[:, x], noise[:, y])
     return steps[np.argmin(noise[:, written].sum(axis=1) + lost.sum(axis=1))]

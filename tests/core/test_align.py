@@ -25,6 +25,10 @@ def test_common_base(wanted: np.ndarray) -> None:
     assert (steps < 2 * np.maximum(wanted, wanted.max() * FINEST) * (1 + 1e-9)).all()
 
 
+def test_a_sum_is_not_resolved_finer_than_its_operands() -> None:
+    assert common_base(np.array([1.0, 2.0, 0.1]), np.array([[0, 1, 2]])).tolist() == [1.0, 2.0, 1.0]
+
+
 def test_tensors_joined_by_a_chain_of_additions_share_one_base_per_channel() -> None:
     wanted = {t: np.array([v, 3 * v]) for t, v in (("a", 1.0), ("b", 1.4), ("s", 2.1), ("c", 0.3), ("t", 5.0), ("free", 0.7))}
     steps = align([_add("1", "a", "b", "s"), _add("2", "s", "c", "t")], wanted, dict.fromkeys(wanted, 2))
