@@ -46,8 +46,7 @@ class OnnxFrontend:
         return loading.save(model, path)
 
     def inputs(self, model: onnx.ModelProto) -> tuple[InputSpec, ...]:
-        constants = {i.name for i in model.graph.initializer}
-        return tuple(_spec(value) for value in model.graph.input if value.name not in constants)
+        return loading.inputs(model)
 
     def survey(self, model: onnx.ModelProto, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Rewrite], until: str | None = None,
                input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None) -> Survey:
@@ -66,9 +65,3 @@ class OnnxFrontend:
 
     def plan(self, model: onnx.ModelProto) -> dict[str, Any] | None:
         return readback.config(model)
-
-
-def _spec(value: onnx.ValueInfoProto) -> InputSpec:
-    tensor = value.type.tensor_type
-    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-    return InputSpec(value.name, shape, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name)

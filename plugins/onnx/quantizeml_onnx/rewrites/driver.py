@@ -28,11 +28,13 @@ def sanitize(model: ir.Model, rewrites: Sequence[Rewrite]) -> tuple[ir.Model, tu
     Refusals are those that hold for the final graph. Rewrites that undo each other end after 100 passes with a refusal.
     """
     applied: list[Applied] = []
+    graph = model.graph
+    names = {v.name for v in (*graph.inputs, *graph.initializers.values(), *(v for n in graph for v in n.outputs))}
     for _ in range(PASSES):
-        outcomes = _one_pass(model.graph, rewrites)
+        outcomes = _one_pass(graph, rewrites, names)
         done = [o for o in outcomes if isinstance(o, Applied)]
         applied += done
-        remove_dead(model.graph)
+        remove_dead(graph)
         if not done:
             return _finished(model), tuple(applied), tuple(o for o in outcomes if isinstance(o, Refused))
         define_functions(model)
@@ -41,26 +43,26 @@ def sanitize(model: ir.Model, rewrites: Sequence[Rewrite]) -> tuple[ir.Model, tu
     return _finished(model), tuple(applied), (endless,)
 
 
-def _one_pass(graph: ir.Graph, rewrites: Sequence[Rewrite]) -> list[Applied | Refused]:
+def _one_pass(graph: ir.Graph, rewrites: Sequence[Rewrite], names: set[str | None]) -> list[Applied | Refused]:
     outcomes: list[Applied | Refused] = []
     for node in tuple(graph):
         for rewrite in rewrites:
             if node.graph is not graph:
                 break
             if not rewrite.anchors or node.op_type in rewrite.anchors and node.domain in ("", "quantizeml"):
-                outcome = _try(graph, node, rewrite)
+                outcome = _try(graph, node, rewrite, names)
                 outcomes += [outcome] if outcome else []
     return outcomes
 
 
-def _try(graph: ir.Graph, node: ir.Node, rewrite: Rewrite) -> Outcome:
+def _try(graph: ir.Graph, node: ir.Node, rewrite: Rewrite, names: set[str | None]) -> Outcome:
     name, found = node.name or "", rewrite.apply(node)
     if found is None:
         return None
     reason = found.reason if isinstance(found, Refusal) else _obstacle(found) or prove(found).reason
     if reason:
         return Refused(rewrite.name, name, reason)
-    _apply(graph, found)
+    _apply(graph, found, names)
     return Applied(rewrite.name, name)
 
 
@@ -95,10 +97,10 @@ def _overflow(replacement: object) -> str:
     return "a folded constant does not fit float32" if large else ""
 
 
-def _apply(graph: ir.Graph, proposal: Proposal) -> None:
+def _apply(graph: ir.Graph, proposal: Proposal, names: set[str | None]) -> None:
     last = proposal.nodes[-1]
     old = last.outputs[0]
-    new = _Builder(graph, last).build(proposal.replacement)
+    new = _Builder(graph, last, names).build(proposal.replacement)
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     graph.remove(proposal.nodes, safe=True)
     if not isinstance(proposal.replacement, ir.Value) or new.is_graph_output():
@@ -108,9 +110,8 @@ def _apply(graph: ir.Graph, proposal: Proposal) -> None:
 class _Builder:
     """Makes nodes and initializers of a replacement, before the node it stands for."""
 
-    def __init__(self, graph: ir.Graph, last: ir.Node):
-        self.graph, self.last, self.output = graph, last, last.outputs[0]
-        self.taken = {v.name for v in (*graph.inputs, *graph.initializers.values())} | {v.name for n in graph for v in n.outputs}
+    def __init__(self, graph: ir.Graph, last: ir.Node, names: set[str | None]):
+        self.graph, self.last, self.output, self.taken = graph, last, last.outputs[0], names
 
     def build(self, replacement: Op | ir.Value | np.ndarray) -> ir.Value:
         if isinstance(replacement, Op):
@@ -149,7 +150,7 @@ class _Builder:
     def _initializer(self, name: str, array: np.ndarray) -> ir.Value:
         value = ir.Value(name=name)
         kept = array.astype(self._float()) if array.dtype == np.float64 else np.ascontiguousarray(array)
-        value.const_value = ir.tensor(kept, name=name)
+        value.const_value = ir.Tensor(kept, name=name)
         value.shape, value.type = ir.Shape(kept.shape), ir.TensorType(value.const_value.dtype)
         if array.dtype == np.float64:
             value.meta[UNROUNDED] = array

@@ -71,19 +71,22 @@ def conv(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, attributes:
     groups = int(attributes.get("group", 1))
     if weight.ndim != 4 or x.shape[1] != groups * weight.shape[1] or weight.shape[0] % groups:
         raise Unprovable("a convolution whose weight and groups do not fit its input")
+    parts = np.stack([part for _, _, part in taps(x, weight.shape[2:], attributes, 0.0)])
     product = _depthwise if weight.shape[1] == 1 and weight.shape[0] == groups else _grouped
-    y = sum(product(part, weight[:, :, i, j], groups) for i, j, part in taps(x, weight.shape[2:], attributes, 0.0))
+    y = product(parts, weight.astype(np.float64, copy=False), groups)
     return y if bias is None else y + bias.astype(np.float64).reshape(1, -1, 1, 1)
 
 
-def _depthwise(part: np.ndarray, weight: np.ndarray, groups: int) -> np.ndarray:
-    return part * weight.astype(np.float64).reshape(1, groups, 1, 1)
+def _depthwise(parts: np.ndarray, weight: np.ndarray, groups: int) -> np.ndarray:
+    return (parts * weight.reshape(groups, -1).T[:, None, :, None, None]).sum(axis=0)
 
 
-def _grouped(part: np.ndarray, weight: np.ndarray, groups: int) -> np.ndarray:
-    n, _, h, w = part.shape
-    rows = weight.astype(np.float64).reshape(1, groups, -1, weight.shape[1])
-    return (rows @ part.reshape(n, groups, -1, h * w)).reshape(n, -1, h, w)
+def _grouped(parts: np.ndarray, weight: np.ndarray, groups: int) -> np.ndarray:
+    """One matrix product per group: (filters, channels * taps) by (channels * taps, rows * pixels)."""
+    k, n, c, h, w = parts.shape
+    columns = parts.reshape(k, n, groups, c // groups, h * w).transpose(2, 3, 0, 1, 4).reshape(groups, -1, n * h * w)
+    y = weight.reshape(groups, -1, columns.shape[1]) @ columns
+    return y.reshape(-1, n, h, w).swapaxes(0, 1)
 
 
 def matmul(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
