@@ -22,8 +22,8 @@ Needs = Mapping[str, Floats]
 
 #: A channel is never resolved finer than this fraction of its tensor's widest channel, so dead channels keep a usable step.
 CHANNEL_FLOOR = 2.0**-8
-#: Smallest step there is: keeps all-zero tensors finite.
-SMALLEST = 2.0**-60
+#: Range given to a tensor that was zero on every sample.
+SMALLEST = 2.0**-24
 #: A multiplier that onnxruntime's fast kernel reproduces is preferred while it costs at most this much of the range.
 FAST_COST = 1.125
 

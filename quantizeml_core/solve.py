@@ -23,6 +23,10 @@ from .scheme import SMALLEST, Choice, Exact, Scheme
 
 #: Bias integers stay below 2^BIAS_BITS: a filter whose weights are tiny beside its bias gets a wider accumulator step.
 BIAS_BITS = 26
+#: Step of a filter without weights and bias.
+EMPTY_STEP = 2.0**-40
+#: An accumulator this many bits wider than the ratio of steps holds every output of 8 bits, with one bit to spare.
+OUTPUT_HEADROOM = 10
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ class _Solver:
         return Solution(Format(8, False, step, zero_point))
 
     def _linear(self, block: Block, layer: LayerPlan) -> Solution:
-        acc_step = self._accumulator_step(block, layer)
         area = self._area(block)
+        acc_step = self._accumulator_step(block, layer, area)
         if layer.output_bits is None:
             return Solution(Format(32, True, acc_step), acc_step)
         if block.activation and block.activation.is_table:
@@ -115,15 +119,29 @@ class _Solver:
         inside = choice.step * top > bound
         return Choice(*(np.where(inside, new, old) for new, old in zip(snapped, choice, strict=True)))
 
-    def _accumulator_step(self, block: Block, layer: LayerPlan) -> Floats:
+    def _accumulator_step(self, block: Block, layer: LayerPlan, area: int) -> Floats:
+        """The smallest step at which the weights fit their bits and the worst case fits the accumulator, finer than the output only by what it can hold."""
         folded = folded_weight(block, self.formats[block.inputs[0]])
         bits = layer.weight_bits or 8
         step = self.scheme.weight_step(np.abs(folded).reshape(len(folded), -1).max(axis=1), bits)
         bias = np.abs(block.arrays.get("bias", np.zeros(1)))
-        step = np.maximum(step, np.maximum(bias * 2.0**-BIAS_BITS, SMALLEST))
+        useful = self._target_step(block, layer) * area * 2.0 ** (OUTPUT_HEADROOM - layer.buffer_bits)
+        step = np.maximum.reduce(np.broadcast_arrays(step, bias * 2.0**-BIAS_BITS, useful, EMPTY_STEP))
         reach = np.abs(folded).reshape(len(folded), -1).sum(axis=1) / step * 255 + bias / step
         excess = np.maximum(0, np.ceil(np.log2(reach + 1)) + 1 - layer.buffer_bits)
         return step * np.exp2(excess)
+
+    def _target_step(self, block: Block, layer: LayerPlan) -> Floats:
+        """The step that the accumulator is requantized to: of the table's index or of the output; nil when it is kept raw."""
+        if block.activation and block.activation.is_table:
+            return self._index_step(block)
+        if layer.output_bits is None:
+            return np.zeros(1)
+        return self.given.get(block.output, self.needs[block.output])
+
+    def _index_step(self, block: Block) -> Floats:
+        widest = max(float(self.ranges[block.probe].absmax.max()), SMALLEST)
+        return numerics.symmetric_step(np.array([widest]), tables.INDEX_BITS)
 
     def _area(self, block: Block) -> int:
         if not (block.pool and block.pool.kind == "gap"):
@@ -133,8 +151,7 @@ class _Solver:
     def _table(self, block: Block, layer: LayerPlan, acc_step: Floats, area: int) -> Solution:
         activation = block.activation
         assert activation is not None
-        widest = max(float(self.ranges[block.probe].absmax.max()), SMALLEST)
-        index_step = numerics.symmetric_step(np.array([widest]), tables.INDEX_BITS)
+        index_step = self._index_step(block)
         into = self.scheme.given(acc_step, index_step, False) if isinstance(self.scheme, Exact) else self.scheme.free(acc_step, index_step, False)
         values = tables.evaluate(activation, float(index_step[0]))
         table_step = numerics.symmetric_step(np.abs(values).max(keepdims=True), tables.TABLE_BITS)

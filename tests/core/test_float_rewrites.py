@@ -1,0 +1,113 @@
+"""`fold_entry`, `centre` and `correct`: the network stays the same function; only where a known error is taken out may a bias differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import float_blueprint
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from networks import networks, plans
+
+from quantizeml_core.blocks import Activation, Block
+from quantizeml_core.blueprint import Blueprint
+from quantizeml_core.calibration import Range
+from quantizeml_core.centre import centre
+from quantizeml_core.correct import correct
+from quantizeml_core.entry import fold_entry
+from quantizeml_core.errors import ModelError
+from quantizeml_core.plan import LayerPlan, Plan
+from quantizeml_core.solve import solve
+
+EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+#: Folding reorders float64 sums of at most a few hundred terms.
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+
+
+def _feed(blueprint: Blueprint, tensor: str = "quantize") -> dict[str, np.ndarray]:
+    return {"x": np.random.default_rng(0).normal(size=tuple(s or 3 for s in blueprint.shapes[tensor]))}
+
+
+@EXAMPLES
+@given(st.data())
+def test_a_folded_rescaling_is_the_same_function(data: st.DataObject) -> None:
+    blueprint = data.draw(networks())
+    assume(all(b.kind in ("conv2d", "depthwise2d", "dense") for b in blueprint.consumers("quantize")))
+    channels = blueprint.channels("quantize")
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    entry = blueprint.blocks[0].with_arrays(scale=rng.uniform(0.1, 3, channels), offset=rng.normal(size=channels))
+    scaled = replace(blueprint, blocks=(entry, *blueprint.blocks[1:]))
+    folded = fold_entry(scaled)
+    expected, got = (float_blueprint.run(b, _feed(b)) for b in (scaled, folded))
+
+    assert "scale" not in folded.blocks[0].arrays
+    for tensor in (b.output for b in blueprint.blocks[1:]):
+        np.testing.assert_allclose(got[tensor], expected[tensor], **CLOSE)
+
+
+def test_an_addition_of_a_rescaled_input_is_refused() -> None:
+    entry = Block("quantize", "input", ("x",), "q", arrays={"scale": np.ones(2), "offset": np.ones(2)})
+    blueprint = Blueprint((entry, Block("sum", "add", ("q", "q"), "y")), ("y",), {"q": (None, 2, 1, 1), "y": (None, 2, 1, 1)})
+    with pytest.raises(ModelError, match="reads a rescaled model input"):
+        fold_entry(blueprint)
+
+
+@EXAMPLES
+@given(st.data())
+def test_centring_shifts_tensors_and_nothing_else(data: st.DataObject) -> None:
+    blueprint = data.draw(networks())
+    plan, ranges = data.draw(plans(blueprint))
+    centred, moved, means = centre(blueprint, plan, ranges)
+    before, after = (float_blueprint.run(b, _feed(b)) for b in (blueprint, centred))
+
+    for tensor in (b.output for b in blueprint.blocks):
+        offset = before[tensor] - after[tensor]
+        shift = ranges[tensor].mean - means[tensor].mean
+        np.testing.assert_allclose(offset, np.broadcast_to(shift.reshape(1, -1, *(1,) * (offset.ndim - 2)), offset.shape), **CLOSE)
+    for tensor in blueprint.outputs:
+        np.testing.assert_allclose(after[tensor], before[tensor], **CLOSE)
+
+
+def _chain(pads: tuple[int, int, int, int] = (0, 0, 0, 0), activation: Activation | None = None) -> Blueprint:
+    rng = np.random.default_rng(3)
+    first = Block("first", "conv2d", ("q",), "a", activation=activation, arrays={"weight": rng.normal(size=(4, 3, 1, 1)), "bias": rng.normal(size=4) + 5})
+    second = Block("second", "conv2d", ("a",), "y", pads=pads, activation=Activation("relu"), arrays={"weight": rng.normal(size=(2, 4, 1, 1))})
+    blocks = (Block("quantize", "input", ("x",), "q", perm=(0, 1, 2, 3)), first, second)
+    return Blueprint(blocks, ("y",), {t: (None, c, 4, 4) for t, c in (("q", 3), ("a", 4), ("y", 2))})
+
+
+def _plan(blueprint: Blueprint, feeds: dict[str, np.ndarray], bits: int = 8) -> tuple[Plan, dict[str, Range]]:
+    values = float_blueprint.run(blueprint, feeds)
+    ranges = {b.output: Range(*(f(values[b.output], axis=(0, 2, 3)) for f in (np.min, np.max)), mean=values[b.output].mean(axis=(0, 2, 3))) for b in blueprint.blocks}
+    layers = {b.name: LayerPlan(bits if b.kind != "input" else None, 8, True, True, ranges[b.output].low, ranges[b.output].high) for b in blueprint.blocks}
+    return Plan(layers), ranges
+
+
+@pytest.mark.parametrize(("blueprint", "moves"), [
+    (_chain(), True), (_chain(pads=(1, 1, 1, 1)), False), (_chain(activation=Activation("relu")), False),
+])
+def test_only_tensors_that_can_be_given_back_move(blueprint: Blueprint, moves: bool) -> None:
+    plan, ranges = _plan(blueprint, _feed(blueprint, "q"))
+    _, centred, _ = centre(blueprint, plan, ranges)
+    low, high = centred.layers["first"].extremes
+    assert np.allclose(low, -high, atol=1e-12) is moves  # a difference of float64 numbers
+    assert centred.layers["second"] == plan.layers["second"]
+
+
+def test_correction_takes_out_the_mean_of_rounded_weights() -> None:
+    """With 2-bit weights the mean error per filter is large; afterwards it is nil on the very samples the means come from."""
+    blueprint = _chain()
+    feeds = _feed(blueprint, "q")
+    plan, ranges = _plan(blueprint, feeds, bits=2)
+    solutions = solve(blueprint, plan, ranges)
+    corrected = correct(blueprint, plan, solutions, ranges, {})
+    first, fixed = blueprint.blocks[1], corrected.blocks[1]
+    step = solutions["first"].acc_step.reshape(-1, 1, 1, 1) / solutions["quantize"].output.step.reshape(1, -1, 1, 1)
+    rounded = np.clip(np.rint(first.weight / step), -1, 1) * step
+    wrong, right = (float_blueprint._linear(replace(b, arrays={**b.arrays, "weight": rounded}), feeds["x"]) for b in (first, fixed))
+    truth = float_blueprint._linear(first, feeds["x"])
+
+    assert np.abs((wrong - truth).mean(axis=(0, 2, 3))).max() > 1e-3
+    np.testing.assert_allclose((right - truth).mean(axis=(0, 2, 3)), 0, atol=1e-5)  # the mean keeps 20 significant bits

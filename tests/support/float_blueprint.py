@@ -1,0 +1,69 @@
+"""A blueprint run in float64: what the blocks mean before any rounding. Written for small tensors and clarity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from quantizeml_core.blocks import LINEAR, Block, Pool
+from quantizeml_core.blueprint import Blueprint
+from quantizeml_core.tables import FUNCTIONS
+
+
+def run(blueprint: Blueprint, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every tensor of the region, by name."""
+    values: dict[str, np.ndarray] = {k: np.asarray(v, np.float64) for k, v in feeds.items()}
+    for block in blueprint.blocks:
+        values[block.output] = _block(block, [values[t] for t in block.inputs])
+    return values
+
+
+def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
+    if block.kind == "input":
+        x = np.transpose(inputs[0], block.perm) if block.perm else inputs[0]
+        return x * _wide(block.arrays.get("scale", np.ones(1)), x.ndim) + _wide(block.arrays.get("offset", np.zeros(1)), x.ndim)
+    if block.kind == "concat":
+        return np.concatenate(inputs, axis=1)
+    value = inputs[0] + inputs[1] if block.kind == "add" else _linear(block, inputs[0])
+    return _post(block, value)
+
+
+def _linear(block: Block, x: np.ndarray) -> np.ndarray:
+    weight = block.arrays["weight"]
+    bias = block.arrays.get("bias", np.zeros(len(weight)))
+    if block.kind == "dense":
+        return (x.reshape(len(x), -1) if block.flatten else x) @ weight.T + bias
+    pad = _wide(block.arrays.get("pad_value", np.zeros(1)), 4)
+    top, left, bottom, right = block.pads
+    padded = np.pad(x - pad, ((0, 0), (0, 0), (top, bottom), (left, right))) + pad
+    f, c, kh, kw = weight.shape
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(2, 3))[:, :, :: block.strides[0], :: block.strides[1]]
+    grouped = windows.reshape(len(x), block.groups, c, *windows.shape[2:])
+    kernels = weight.reshape(block.groups, f // block.groups, c, kh, kw)
+    return np.einsum("ngchwij,gfcij->ngfhw", grouped, kernels).reshape(len(x), f, *windows.shape[2:4]) + _wide(bias, 4)
+
+
+def _post(block: Block, value: np.ndarray) -> np.ndarray:
+    pool, activation = block.pool, block.activation
+    if pool and pool.kind == "max":
+        value = _max_pool(value, pool)
+    if activation and activation.is_table:
+        value = FUNCTIONS[activation.name](value, activation.alpha or 0.0)
+    elif activation:
+        value = np.clip(value, 0, np.inf if activation.bound is None else activation.bound)
+    return value.mean(axis=(2, 3), keepdims=True) if pool and pool.kind == "gap" else value
+
+
+def _max_pool(value: np.ndarray, pool: Pool) -> np.ndarray:
+    top, left, bottom, right = pool.pads
+    padded = np.pad(value, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=-np.inf)
+    return np.lib.stride_tricks.sliding_window_view(padded, pool.size, axis=(2, 3))[:, :, :: pool.strides[0], :: pool.strides[1]].max(axis=(4, 5))
+
+
+def _wide(vector: np.ndarray, rank: int) -> np.ndarray:
+    return np.reshape(vector, (1, -1, *(1,) * (rank - 2)))
+
+
+def linear_blocks(blueprint: Blueprint) -> list[Block]:
+    return [b for b in blueprint.blocks if b.kind in LINEAR]
