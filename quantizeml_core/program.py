@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -131,10 +132,10 @@ class Program:
     def load(cls, path: str | Path) -> Program:
         """Read a saved program. No code is executed: pickled arrays are refused."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 arrays = {k: archive[k] for k in archive.files}
             header = json.loads(arrays.pop("program.json").tobytes())
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise ModelError(f"not a saved program ({error})", where=str(path), allowed="a file written by Program.save") from error
         if header["numerics"] != NUMERICS_VERSION:
             raise ModelError(f"numerics version {header['numerics']}", where=str(path), allowed=str(NUMERICS_VERSION), do="Quantize the model again")
