@@ -9,6 +9,7 @@ A tensor of integers q stands for the reals q * step (or (q - zero_point) * step
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -148,34 +149,44 @@ def _steps_at(at: Ints, y: Ints, scale: NDArray[np.float32], furthest: Ints) -> 
     return ((above & below) | (at > furthest[:, None])).all(axis=-1)
 
 
-@lru_cache(maxsize=2)
-def multiplier_table(fast: bool) -> tuple[Floats, Ints, Ints]:
-    """Every M * 2^-f the solver may choose, ascending, with its M and f.
+#: Which multipliers a block may want: every one, or those that onnxruntime's QLinearConv reproduces on a ReLU output or on a signed one.
+ANY, RELU, SIGNED = "any", "relu", "signed"
 
-    `fast=False`: M in 128..255, every hardware shift. `fast=True`: those for which `float32_agrees` on a ReLU output of up to 8 bits, so that
-    QLinearConv gives the same integers. For f <= 17 that holds for every M = 3 (mod 4): the only positive tie of law 2 is acc = 2^(f-1), and
-    ties to even then rounds up as law 2 does; for larger f it thins out as products leave float32's 24 bits, and ends near 2^-15.
+
+@lru_cache(maxsize=3)
+def multiplier_table(grid: str) -> tuple[Floats, Ints, Ints]:
+    """Every M * 2^-f of a grid, ascending, with its M and f.
+
+    `ANY`: M in 128..255, every hardware shift. `RELU`: those for which `float32_agrees` on outputs of up to 8 bits after a ReLU. For f <= 17 that holds
+    for every M = 3 (mod 4): the only positive tie of law 2 is acc = 2^(f-1), and ties to even then rounds up as law 2 does; for larger f it thins out as
+    products leave float32's 24 bits, and ends near 2^-15. `SIGNED`: those for which `float32_halves_agree`, up to f = 16.
     """
-    shifts = np.arange(1 if fast else SHIFT_MIN, 28 if fast else SHIFT_MAX + 1)
-    f, m = (a.ravel() for a in np.meshgrid(shifts, np.arange(32 if fast else 128, 256), indexing="ij"))
-    if fast:
-        keep = float32_agrees(m, f, 0, 127, (-(2**31), 2**31 - 1))
-        m, f = m[keep], f[keep]
-    value = multiplier_value(m, f)
-    _, first = np.unique(value, return_index=True)
-    return value[first], m[first], f[first]
+    proven = grid != ANY
+    shifts = np.arange(1 if proven else SHIFT_MIN, 28 if proven else SHIFT_MAX + 1)
+    f, m = (a.ravel() for a in np.meshgrid(shifts, np.arange(32 if proven else 128, 256), indexing="ij"))
+    keep = _PROOFS[grid](m, f)
+    value, first = np.unique(multiplier_value(m[keep], f[keep]), return_index=True)
+    return value, m[keep][first], f[keep][first]
 
 
-def multiplier_at_most(ratio: ArrayLike, fast: bool = False) -> tuple[Ints, Ints]:
+_WHOLE = (-(2**31), 2**31 - 1)
+_PROOFS: dict[str, Callable[[Ints, Ints], NDArray[np.bool_]]] = {
+    ANY: lambda m, f: np.ones(len(m), np.bool_),
+    RELU: lambda m, f: float32_agrees(m, f, 0, 127, _WHOLE),
+    SIGNED: lambda m, f: float32_halves_agree(m, f, -128, 127, (np.full(len(m), _WHOLE[0]), np.full(len(m), _WHOLE[1]))),
+}
+
+
+def multiplier_at_most(ratio: ArrayLike, grid: str = ANY) -> tuple[Ints, Ints]:
     """M and f of the largest representable M * 2^-f <= ratio, element by element (the smallest of all for a smaller ratio)."""
-    value, m, f = multiplier_table(fast)
+    value, m, f = multiplier_table(grid)
     index = np.searchsorted(value, np.asarray(ratio, np.float64) * (1 + 1e-12), side="right") - 1
     return m[np.maximum(index, 0)], f[np.maximum(index, 0)]
 
 
-def multiplier_at_least(ratio: ArrayLike, fast: bool = False) -> tuple[Ints, Ints]:
+def multiplier_at_least(ratio: ArrayLike, grid: str = ANY) -> tuple[Ints, Ints]:
     """M and f of the smallest representable M * 2^-f >= ratio, element by element (the largest of all for a larger ratio)."""
-    value, m, f = multiplier_table(fast)
+    value, m, f = multiplier_table(grid)
     index = np.searchsorted(value, np.asarray(ratio, np.float64) * (1 - 1e-12), side="left")
     return m[np.minimum(index, len(value) - 1)], f[np.minimum(index, len(value) - 1)]
 

@@ -24,7 +24,7 @@ Needs = Mapping[str, Floats]
 CHANNEL_FLOOR = 2.0**-8
 #: Range given to a tensor that was zero on every sample.
 SMALLEST = 2.0**-24
-#: A multiplier that onnxruntime's fast kernel reproduces is preferred while it costs at most this much of the range.
+#: A multiplier of the wanted grid is preferred while it costs at most this much of the range.
 FAST_COST = 1.125
 
 
@@ -45,8 +45,8 @@ class Scheme(Protocol):
     def affine(self, low: Floats, high: Floats, integer: bool) -> tuple[Floats, Ints]: ...
     def tied(self, blocks: Sequence[Block], needs: Needs, channels: Mapping[str, int], shared: frozenset[str]) -> dict[str, Floats]: ...
     def weight_step(self, absmax: Floats, bits: int) -> Floats: ...
-    def free(self, acc_step: Floats, need: Floats, fast: bool) -> Choice: ...
-    def given(self, acc_step: Floats, step: Floats, fast: bool) -> Choice: ...
+    def free(self, acc_step: Floats, need: Floats, grid: str) -> Choice: ...
+    def given(self, acc_step: Floats, step: Floats, grid: str) -> Choice: ...
 
 
 class Exact:
@@ -79,23 +79,23 @@ class Exact:
     def weight_step(self, absmax: Floats, bits: int) -> Floats:
         return numerics.symmetric_step(absmax, bits)
 
-    def free(self, acc_step: Floats, need: Floats, fast: bool) -> Choice:
+    def free(self, acc_step: Floats, need: Floats, grid: str) -> Choice:
         """The smallest output step on the grid that is at least `need`."""
         ratio = acc_step / need
-        m, f = numerics.multiplier_at_most(ratio, fast)
+        m, f = numerics.multiplier_at_most(ratio, grid)
         value = numerics.multiplier_value(m, f)
-        if fast:
+        if grid != numerics.ANY:
             dear = (value * FAST_COST < ratio) | (value > ratio * (1 + 1e-9))
             m, f = (np.where(dear, full, quick) for full, quick in zip(numerics.multiplier_at_most(ratio), (m, f), strict=True))
             value = numerics.multiplier_value(m, f)
         return Choice(acc_step, acc_step / value, m, f)
 
-    def given(self, acc_step: Floats, step: Floats, fast: bool) -> Choice:
+    def given(self, acc_step: Floats, step: Floats, grid: str) -> Choice:
         """The smallest accumulator step, at least `acc_step`, that reaches `step` exactly."""
         ratio = acc_step / step
-        m, f = numerics.multiplier_at_least(ratio, fast)
+        m, f = numerics.multiplier_at_least(ratio, grid)
         value = numerics.multiplier_value(m, f)
-        if fast:
+        if grid != numerics.ANY:
             dear = (value > ratio * FAST_COST) | (value < ratio * (1 - 1e-9))
             m, f = (np.where(dear, full, quick) for full, quick in zip(numerics.multiplier_at_least(ratio), (m, f), strict=True))
             value = numerics.multiplier_value(m, f)
@@ -125,11 +125,11 @@ class Reference:
     def weight_step(self, absmax: Floats, bits: int) -> Floats:
         return numerics.symmetric_step(np.maximum(absmax, 2.0**-16), bits)
 
-    def free(self, acc_step: Floats, need: Floats, fast: bool) -> Choice:
+    def free(self, acc_step: Floats, need: Floats, grid: str) -> Choice:
         m, f = numerics.multiplier_nearest(acc_step / need)
         return Choice(acc_step, np.broadcast_to(need, m.shape), m, f)
 
-    def given(self, acc_step: Floats, step: Floats, fast: bool) -> Choice:
+    def given(self, acc_step: Floats, step: Floats, grid: str) -> Choice:
         m, f = numerics.multiplier_nearest(acc_step)
         return Choice(acc_step, step, m, f + np.log2(step).astype(np.int64))
 

@@ -101,13 +101,13 @@ class _Solver:
             return Solution(Format(32, True, acc_step), acc_step)
         if block.activation and block.activation.is_table:
             return self._table(block, layer, acc_step, area)
-        choice = self._choose(block.output, acc_step / area, _fast(block))
+        choice = self._choose(block.output, acc_step / area, _grid(block))
         choice = self._snapped(block, layer, choice, acc_step / area)
         return _solution(layer, choice, choice.acc_step * area)
 
-    def _choose(self, tensor: str, acc_step: Floats, fast: bool) -> Choice:
+    def _choose(self, tensor: str, acc_step: Floats, grid: str) -> Choice:
         step = self.given.get(tensor)
-        return self.scheme.free(acc_step, self.needs[tensor], fast) if step is None else self.scheme.given(acc_step, step, fast)
+        return self.scheme.free(acc_step, self.needs[tensor], grid) if step is None else self.scheme.given(acc_step, step, grid)
 
     def _snapped(self, block: Block, layer: LayerPlan, choice: Choice, acc_step: Floats) -> Choice:
         """A clipped ReLU whose bound lies inside the output's range ends that range at the bound: saturation then does the clipping."""
@@ -115,7 +115,7 @@ class _Solver:
         if bound is None or block.output in self.given or not isinstance(self.scheme, Exact):
             return choice
         top = numerics.qmax(layer.output_bits or 8, layer.signed)
-        snapped = self.scheme.given(acc_step, np.full(len(acc_step), bound / top), _fast(block))
+        snapped = self.scheme.given(acc_step, np.full(len(acc_step), bound / top), _grid(block))
         inside = choice.step * top > bound
         return Choice(*(np.where(inside, new, old) for new, old in zip(snapped, choice, strict=True)))
 
@@ -152,10 +152,10 @@ class _Solver:
         activation = block.activation
         assert activation is not None
         index_step = self._index_step(block)
-        into = self.scheme.given(acc_step, index_step, False) if isinstance(self.scheme, Exact) else self.scheme.free(acc_step, index_step, False)
+        into = self.scheme.given(acc_step, index_step, numerics.ANY) if isinstance(self.scheme, Exact) else self.scheme.free(acc_step, index_step, numerics.ANY)
         values = tables.evaluate(activation, float(index_step[0]))
         table_step = numerics.symmetric_step(np.abs(values).max(keepdims=True), tables.TABLE_BITS)
-        out = self._choose(block.output, table_step / area, False)
+        out = self._choose(block.output, table_step / area, numerics.ANY)
         steps = (float(index_step[0]), float(out.acc_step[0] * area))
         return replace(_solution(layer, out, into.acc_step), table_multiplier=into.multiplier, table_shift=into.shift, table_steps=steps)
 
@@ -185,10 +185,14 @@ def _solution(layer: LayerPlan, choice: Choice, acc_step: Floats) -> Solution:
     return Solution(Format(layer.output_bits or 8, layer.signed, step), acc_step, choice.multiplier, choice.shift)
 
 
-def _fast(block: Block) -> bool:
-    """Can onnxruntime's QLinearConv carry this block? A ReLU right after a convolution, nothing summed in between."""
-    gap = block.pool is not None and block.pool.kind == "gap"
-    return block.kind in ("conv2d", "depthwise2d") and block.activation is not None and not block.activation.is_table and not gap
+def _grid(block: Block) -> str:
+    """The multipliers with which onnxruntime's QLinearConv can carry this block: a convolution with nothing summed or looked up behind it."""
+    gap, table = block.pool is not None and block.pool.kind == "gap", block.activation is not None and block.activation.is_table
+    if block.kind not in ("conv2d", "depthwise2d") or gap or table:
+        return numerics.ANY
+    if block.activation is not None:
+        return numerics.RELU
+    return numerics.SIGNED if block.kind == "conv2d" and block.pool is None else numerics.ANY
 
 
 def folded_weight(block: Block, source: Format) -> Floats:

@@ -51,12 +51,22 @@ def test_signed_outputs_never_agree_because_of_the_negative_tie() -> None:
     assert not numerics.float32_agrees(m, np.full(len(m), 12), -128, 127, FULL).any()
 
 
-@pytest.mark.parametrize("fast", [False, True])
-@given(ratio=st.floats(2.0**-11, 0.9))
-def test_multipliers_bracket_the_ratio(fast: bool, ratio: float) -> None:
-    below = numerics.multiplier_value(*numerics.multiplier_at_most(ratio, fast))
-    above = numerics.multiplier_value(*numerics.multiplier_at_least(ratio, fast))
+@pytest.mark.parametrize("grid", [numerics.ANY, numerics.RELU, numerics.SIGNED])
+@given(ratio=st.floats(2.0**-10, 0.9))
+def test_multipliers_bracket_the_ratio(grid: str, ratio: float) -> None:
+    below = numerics.multiplier_value(*numerics.multiplier_at_most(ratio, grid))
+    above = numerics.multiplier_value(*numerics.multiplier_at_least(ratio, grid))
     assert below <= ratio * (1 + 1e-9) and above >= ratio * (1 - 1e-9)  # the margin lets a ratio that was computed in float64 hit its own value
+
+
+@given(st.integers(32, 255), st.integers(1, 18), st.integers(-(2**22), 2**22))
+def test_two_halves_are_a_proof_for_signed_outputs(multiplier: int, shift: int, acc: int) -> None:
+    m, f = np.array([multiplier]), np.array([shift])
+    if not numerics.float32_halves_agree(m, f, -128, 127, (np.array([FULL[0]]), np.array([FULL[1]])))[0]:
+        return
+    ratio = np.float32(multiplier * 2.0**-shift)
+    up, down = (np.clip(np.rint(np.float32(a) * (ratio * k)), 0, top) for a, k, top in ((acc, numerics.LIFT, 127), (-acc, numerics.DROP, 128)))
+    assert int(up - down) == int(numerics.requantize(np.array([acc]), m, f, -128, 127)[0])
 
 
 @pytest.mark.parametrize(
