@@ -77,7 +77,7 @@ def test_targets(run: Any) -> None:
 
 @pytest.mark.parametrize(("name", "texts"), [
     ("akida1", ("per tensor only", "weight_bits=4", "quantizeml-akida1", "hardware/1.0.html")),
-    ("akida2", ("per axis or per tensor", "conv2d 28", "add.activation")),
+    ("akida2", ("per axis or per tensor", "conv2d 28", "activation.table")),
 ])
 def test_one_target(run: Any, name: str, texts: tuple[str, ...]) -> None:
     out = run("targets", name).stdout

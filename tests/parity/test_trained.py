@@ -75,3 +75,10 @@ def test_the_whole_test_part_runs_at_once_and_one_by_one() -> None:
     net = NETS[0]
     result, inputs = _quantize(net, "8/8/8", 64), net.test()[0][:8]
     assert np.array_equal(run(result.model, inputs), run(result.model, inputs, batch=1))
+
+
+@pytest.mark.parametrize("net", NETS, ids=[n.name for n in NETS])
+def test_akida2_stays_inside_the_converters_contract(net: Net) -> None:
+    result = _quantize(net, "akida2")
+    assert [f for f in result.findings if f.code == "QML201"] == []
+    assert {n.domain for n in result.model.graph.node} <= {"com.brainchip", ""}
