@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import numpy as np
 
 from .bake import Quantization, bake, bake_input
 from .blueprint import Blueprint
-from .centre import centre
 from .calibration import MEAN_BITS, Range, RangeObserver, channel_sum
+from .centre import centre
 from .correct import correct
 from .decide import decide
 from .entry import fold_entry
@@ -24,9 +24,9 @@ from .errors import ModelError, UsageError
 from .hooks import Batch, Frontend, Survey
 from .kernels import input_quantize
 from .match import stop_message
-from .patterns import scoped_rules
 from .numerics import Floats, round_significant
 from .params import QuantizationParams, resolve
+from .patterns import scoped_rules
 from .plan import Plan
 from .plugins import Registry
 from .program import Program

@@ -19,8 +19,8 @@ from onnx_ir.passes.common import InlinePass
 from quantizeml_core.errors import ModelError, UsageError
 
 from . import opset
-from .rewrites.graph import dims, is_constant, stored
 from .rewrites.driver import remove_dead
+from .rewrites.graph import dims, is_constant, stored
 from .shapes import infer
 
 BATCH = "N"

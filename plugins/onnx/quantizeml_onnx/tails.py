@@ -99,7 +99,7 @@ def double(source: str, target: str, low: int, high: int, scale: str, shift: str
 def floored(source: str, target: str, low: int, high: int) -> list[str]:
     """float32 -> int8 by rounding down, clipped to the output's range."""
     limits = [f"lo_ = Constant <value_float = {float(low)}> ()", f"hi_ = Constant <value_float = {float(high)}> ()"]
-    return [*limits, f"tf = Floor ({source})", f"tz = Clip (tf, lo_, hi_)", f"{target} = Cast <to = 3> (tz)"]
+    return [*limits, f"tf = Floor ({source})", "tz = Clip (tf, lo_, hi_)", f"{target} = Cast <to = 3> (tz)"]
 
 
 def per_filter(vector: np.ndarray, like: np.ndarray) -> Ints:

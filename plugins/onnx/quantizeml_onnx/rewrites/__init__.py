@@ -9,8 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from . import (activations, affine, auto_pad, batch_normalization, clip, constant_folding, entry, entry_transpose, flatten, gemm,
-               global_average_pool, identity_conv, leaky_relu, noop, pad, static_reshape, sum, transposed_flatten)
+from . import (
+    activations,
+    affine,
+    auto_pad,
+    batch_normalization,
+    clip,
+    constant_folding,
+    entry,
+    entry_transpose,
+    flatten,
+    gemm,
+    global_average_pool,
+    identity_conv,
+    leaky_relu,
+    noop,
+    pad,
+    static_reshape,
+    sum,
+    transposed_flatten,
+)
 from .driver import sanitize
 from .model import Applied, Op, Proposal, Refusal, Refused, Rewrite
 

@@ -1,0 +1,199 @@
+"""Bodies of convolutions. Which one a block gets is decided by proof; see `functions` for what each is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quantizeml_core import numerics
+from quantizeml_core.blocks import Block
+from quantizeml_core.program import Program
+
+from . import tails
+from .body import Body, activation, after_pool, attribute_names, biased, partial_sums, reach, unsigned
+
+LONGEST_TWIN = 1024
+
+
+def conv(program: Program, block: Block) -> Body:
+    reason = _not_fast(program, block)
+    if not reason:
+        return _fast_conv(program, block)
+    if _twin_pays(block) and _halves_agree(program, block):
+        return _twin_conv(program, block)
+    in_float = block.kind == "depthwise2d" and "pad_value" not in block.arrays and partial_sums(program, block) < numerics.FLOAT32_EXACT
+    return _float_conv(program, block, reason) if in_float else _integer_conv(program, block, reason)
+
+
+def _not_fast(program: Program, block: Block) -> str:
+    """Why QLinearConv would not give the same integers; empty when it is proven to."""
+    if block.activation is None or block.activation.is_table:
+        return "the output is signed: ties at acc = -2^(f-1) round the other way" if block.activation is None else "a table follows the accumulator"
+    if block.pool and block.pool.kind == "gap":
+        return "the accumulators are summed before they are requantized"
+    low, high = reach(program, block)
+    arrays = block.arrays
+    if max(-int(low.min()), int(high.max())) >= 2**31:
+        return "the accumulator may exceed 32 bits"
+    top = program.formats[block.output].range[1]
+    agrees = numerics.float32_agrees(tails.per_filter(arrays["multiplier"], low), tails.per_filter(arrays["shift"], low), 0, top, (low, high))
+    return "" if agrees.all() else f"{int((~agrees).sum())} of {len(agrees)} multipliers leave float32's 24 bits"
+
+
+def _fast_conv(program: Program, block: Block) -> Body:
+    lines, zero, restore, pads, key = _conv_source(program, block)
+    shift = "shifted" if restore else "bias" if "bias" in block.arrays else ""
+    lines += ["one = Constant <value_float = 1.0> ()", "wz = Constant <value = int8 {0}> ()", "yz = Constant <value = uint8 {0}> ()",
+              f"xz = Constant <value = uint8 {{{zero}}}> ()", "m = Cast <to = 1> (Scale)", "ratio = Div (m, Shift)",
+              "flat = Constant <value_ints = [-1]> ()", "ws = Reshape (ratio, flat)"]
+    if shift == "shifted":
+        lines += _shifted_bias(restore, "bias" in block.arrays)
+    attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, pads))}], group = {block.groups}"
+    lines += [f"q = QLinearConv <{attributes}> (u, one, xz, W, ws, wz, one, yz{', ' + shift if shift else ''})"]
+    lines += _max_pool(block, "q", "p") + _clip_unsigned(program, block, "p")
+    return Body("fast" + key + _range_key(program, block), tuple(lines), attribute_names(block))
+
+
+def _twin_pays(block: Block) -> bool:
+    """Twice the products cost less than a tail in floats while a filter is short. The length was measured (benchmarks/speed.py)."""
+    signed = block.kind == "conv2d" and block.activation is None and block.pool is None and "shift" in block.arrays
+    return signed and block.arrays["weight"][0].size <= LONGEST_TWIN
+
+
+def _halves_agree(program: Program, block: Block) -> bool:
+    low, high = reach(program, block)
+    m, f = (tails.per_filter(block.arrays[name], low) for name in ("multiplier", "shift"))
+    inside = max(-int(low.min()), int(high.max())) < 2**31
+    return inside and bool(numerics.float32_halves_agree(m, f, *program.formats[block.output].range, (low, high)).all())
+
+
+def _twin_conv(program: Program, block: Block) -> Body:
+    """A signed output as the difference of two ReLU halves, max(acc, 0) and max(-acc, 0), in one QLinearConv with filters W and -W.
+
+    Either half is rounded in the direction it needs by a ratio moved by units in its last place (`numerics.float32_halves_agree`).
+    """
+    lines, zero, restore, pads, key = _conv_source(program, block)
+    bias = "shifted" if restore else "bias" if "bias" in block.arrays else ""
+    if restore:
+        lines += _shifted_bias(restore, "bias" in block.arrays)
+    if bias:
+        lines += [f"nb = Neg ({bias})", f"bb = Concat <axis = 0> ({bias}, nb)"]
+    low, high = program.formats[block.output].range
+    filters = len(block.arrays["weight"])
+    lines += [
+        "nw = Neg (W)", "ww = Concat <axis = 0> (W, nw)", "m = Cast <to = 1> (Scale)", "ratio = Div (m, Shift)", "flat = Constant <value_ints = [-1]> ()",
+        "r = Reshape (ratio, flat)", f"lift = Constant <value_float = {float(numerics.LIFT)!r}> ()",
+        f"drop = Constant <value_float = {float(numerics.DROP)!r}> ()", "ru = Mul (r, lift)", "rd = Mul (r, drop)", "ws = Concat <axis = 0> (ru, rd)",
+        "one = Constant <value_float = 1.0> ()", "wz = Constant <value = int8 {0}> ()", "yz = Constant <value = uint8 {0}> ()",
+        f"xz = Constant <value = uint8 {{{zero}}}> ()",
+        f"q = QLinearConv <strides: ints = @strides, pads = [{', '.join(map(str, pads))}]> (u, one, xz, ww, ws, wz, one, yz{', bb' if bias else ''})",
+        f"halves = Constant <value_ints = [{filters}, {filters}]> ()", "up, down = Split <axis = 1> (q, halves)",
+        f"hi = Constant <value = uint8 {{{high}}}> ()", f"lo = Constant <value = uint8 {{{-low}}}> ()", "cu = Clip (up, yz, hi)", "cd = Clip (down, yz, lo)",
+        "d = Sub (cu, cd)", "Z = Cast <to = 3> (d)",
+    ]
+    return Body(f"twin{filters}{key}{_range_key(program, block)}", tuple(lines), attribute_names(block))
+
+
+def _integer_conv(program: Program, block: Block, reason: str) -> Body:
+    plain = (["u = Identity (X)"], 0, 0, block.pads, "")
+    lines, zero, restore, pads, key = _conv_source(program, block) if "pad_value" in block.arrays else plain
+    kind = "uint8" if "pad_value" in block.arrays or program.formats[block.inputs[0]].dtype == np.uint8 else "int8"
+    lines = [*lines, "wu = Cast <to = 2> (W)", "wz = Constant <value = uint8 {128}> ()", "wp = Add (wu, wz)", f"xz = Constant <value = {kind} {{{zero}}}> ()"]
+    attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, pads))}], group = {block.groups}"
+    lines += [f"raw = ConvInteger <{attributes}> (u, wp, xz, wz)"]
+    lines += _restored(restore, "raw", "mac")
+    return _finished(program, block, "integer" + key + f"p{'_'.join(map(str, pads))}", lines, reason)
+
+
+def _float_conv(program: Program, block: Block, reason: str) -> Body:
+    lines = ["xf = Cast <to = 1> (X)", "wf = Cast <to = 1> (W)"]
+    attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, block.pads))}], group = {block.groups}"
+    lines += [f"mac = Conv <{attributes}> (xf, wf)"]
+    return _finished(program, block, f"floatp{'_'.join(map(str, block.pads))}g{block.groups}", lines, reason, floating=True)
+
+
+def _finished(program: Program, block: Block, key: str, lines: list[str], reason: str, floating: bool = False) -> Body:
+    """Bias, post-operations and tail shared by the exact bodies. Max pooling comes last: it commutes with a monotone function."""
+    span, direct = after_pool(block, program, reach(program, block)), block.activation is None and block.pool is None
+    end = tails.tail(block, span, may_take_bias=direct)
+    if direct and (end.biased or "bias" not in block.arrays):
+        return Body(key + end.key, (*lines, *end.lines("mac", "Z", floating)), attribute_names(block), reason)
+    lines += ["whole = Cast <to = 6> (mac)"] if floating else ["whole = Identity (mac)"]
+    lines += [*biased(block, "whole", "sum", rank=4), *activation(block, "sum", "act")]
+    if block.pool and block.pool.kind == "gap":
+        lines += [*_wide(program, block), "axes = Constant <value_ints = [2, 3]> ()", "acc = ReduceSum <keepdims = 1> (wide_act, axes)",
+                  *end.lines("acc", "Z")]
+    elif block.pool:
+        lines += [*end.lines("act", "q"), *_max_pool(block, "q", "Z")]
+    else:
+        lines += end.lines("act", "Z")
+    return Body(key + end.key, tuple(lines), attribute_names(block), reason)
+
+
+def _conv_source(program: Program, block: Block) -> tuple[list[str], int, int, tuple[int, ...], str]:
+    """uint8 activations `u`, their zero point, the part of it that is real padding, the pads left to the convolution, and a key.
+
+    A convolution pads with its zero point: a padding value shared by all channels becomes the zero point; different ones are padded explicitly.
+    """
+    fmt = program.formats[block.inputs[0]]
+    pads = block.pads
+    if "pad_value" not in block.arrays:
+        signed = fmt.signed and program.input_range(block)[0] < 0
+        return unsigned("X", "u", signed), 128 if signed else 0, 0, pads, f"{'s' if signed else 'u'}p{'_'.join(map(str, pads))}g{block.groups}"
+    values, offset = np.unique(block.arrays["pad_value"]), 128 if fmt.signed else 0
+    lines = unsigned("X", "v", True) if fmt.signed else ["v = Identity (X)"]
+    if len(values) == 1 or not any(pads):
+        value = int(values[0]) if any(pads) else 0
+        return [*lines, "u = Identity (v)"], value + offset, value, pads, f"z{value + offset}p{'_'.join(map(str, pads))}"
+    return [*lines, *_explicit_pad(pads, offset)], offset, 0, (0, 0, 0, 0), f"x{offset}p{'_'.join(map(str, pads))}"
+
+
+def _explicit_pad(pads: tuple[int, ...], offset: int) -> list[str]:
+    return [
+        "vf = Cast <to = 1> (v)", "vp = Cast <to = 1> (x_pad_value)", f"vo = Constant <value_float = {float(offset)}> ()", "vq = Add (vp, vo)",
+        "va = Constant <value_ints = [1, 2]> ()", "vv = Unsqueeze (vq, va)", "vs = Sub (vf, vv)", "vw = Pad (vs, pads)", "vx = Add (vw, vv)",
+        "u = Cast <to = 2> (vx)",
+    ]
+
+
+def _shifted_bias(zero: int, biased: bool) -> list[str]:
+    """QLinearConv subtracts its zero point; the contract's bias has it folded in already: give it back, zero * sum(W)."""
+    lines = [*_weight_sum(zero)]
+    return [*lines, "shifted = Add (bias, restore)"] if biased else [*lines, "shifted = Identity (restore)"]
+
+
+def _weight_sum(zero: int) -> list[str]:
+    return ["wi = Cast <to = 6> (W)", "wa = Constant <value_ints = [1, 2, 3]> ()", "total = ReduceSum <keepdims = 0> (wi, wa)",
+            f"zero = Constant <value = int32 {{{zero}}}> ()", "restore = Mul (total, zero)"]
+
+
+def _restored(zero: int, source: str, target: str) -> list[str]:
+    if not zero:
+        return [f"{target} = Identity ({source})"]
+    return [*_weight_sum(zero), "column = Constant <value_ints = [1, -1, 1, 1]> ()", "wide = Reshape (restore, column)", f"{target} = Add ({source}, wide)"]
+
+
+def _wide(program: Program, block: Block) -> list[str]:
+    """A sum over the image may leave 32 bits: then it is taken in 64."""
+    low, high = after_pool(block, program, reach(program, block))
+    return [f"wide_act = Cast <to = {7 if max(int(high.max()), -int(low.min())) >= 2**31 else 6}> (act)"]
+
+
+def _max_pool(block: Block, source: str, target: str) -> list[str]:
+    if not (block.pool and block.pool.kind == "max"):
+        return [f"{target} = Identity ({source})"]
+    return [f"{target} = MaxPool <kernel_shape: ints = @pool_size, strides: ints = @pool_strides, pads: ints = @pool_pads> ({source})"]
+
+
+def _clip_unsigned(program: Program, block: Block, source: str) -> list[str]:
+    """uint8 -> the output's range -> int8. A clipped ReLU is clipped at its own requantized bound: min commutes with a monotone function."""
+    top = program.formats[block.output].range[1]
+    if "bound" not in block.arrays:
+        limits = ["lo = Constant <value = uint8 {0}> ()", f"hi = Constant <value = uint8 {{{top}}}> ()"]
+        return [*limits, f"c = Clip ({source}, lo, hi)", "Z = Cast <to = 3> (c)"]
+    bound = tails.double("max_value", "hb", 0, top, "Scale", "Shift", 6, "b")
+    return [*bound, "hi = Cast <to = 2> (hb)", f"c = Min ({source}, hi)", "Z = Cast <to = 3> (c)"]
+
+
+def _range_key(program: Program, block: Block) -> str:
+    low, high = program.formats[block.output].range
+    return f"r{low}_{high}".replace("-", "m")
