@@ -1,0 +1,13 @@
+"""One Keras layer per block kind. Importing this package registers them with Keras, under the package name `quantizeml`."""
+
+from __future__ import annotations
+
+from .base import QuantizedLayer
+from .ends import Dequantizer, InputQuantizer
+from .joins import QuantizedAdd, QuantizedConcatenate
+from .linear import QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
+
+__all__ = [
+    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedConcatenate", "QuantizedConv2D", "QuantizedDense", "QuantizedDepthwiseConv2D",
+    "QuantizedLayer", "QuantizedLinear",
+]
