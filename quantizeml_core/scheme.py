@@ -22,7 +22,7 @@ Needs = Mapping[str, Floats]
 
 #: A channel is never resolved finer than this fraction of its tensor's widest channel, so dead channels keep a usable step.
 CHANNEL_FLOOR = 2.0**-8
-#: Range given to a tensor that was zero on every sample.
+#: Range given to a tensor that was zero on every sample; as a fraction of the widest channel, the finest step of an affine input.
 SMALLEST = 2.0**-24
 #: A multiplier of the wanted grid is preferred while it costs at most this much of the range.
 FAST_COST = 1.125
@@ -54,7 +54,7 @@ class Exact:
 
     def need(self, absmax: Floats, bits: int, signed: bool) -> Floats:
         """The smallest step that covers the calibrated range; quiet channels keep CHANNEL_FLOOR of the widest one."""
-        floor = max(float(absmax.max(initial=0.0)) * CHANNEL_FLOOR, SMALLEST)
+        floor = float(absmax.max(initial=0.0)) * CHANNEL_FLOOR or SMALLEST
         return numerics.symmetric_step(np.maximum(absmax, floor), bits, signed)
 
     def symmetric(self, absmax: Floats) -> Floats:
@@ -67,7 +67,8 @@ class Exact:
         Whole-number samples within 256 levels get step 1, so that pixels pass unchanged.
         """
         low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
-        step = np.maximum((high - low) / 255.0, SMALLEST)
+        step = (high - low) / 255.0
+        step = np.maximum(step, SMALLEST * (float(step.max()) or 1.0))
         step = np.ones_like(step) if integer and step.max() <= 1.0 else step
         return step, np.clip(numerics.round_half_even(-low / step), 0, 255)
 

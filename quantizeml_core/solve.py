@@ -23,8 +23,10 @@ from .scheme import SMALLEST, Choice, Exact, Scheme
 
 #: Bias integers stay below 2^BIAS_BITS: a filter whose weights are tiny beside its bias gets a wider accumulator step.
 BIAS_BITS = 26
-#: Step of a filter without weights and bias.
+#: Step of a filter without weights, bias and requantization.
 EMPTY_STEP = 2.0**-40
+#: A bias rounded to an 8-bit mantissa grows by at most this.
+BIAS_MARGIN = 1 + 2.0**-7
 #: An accumulator this many bits wider than the ratio of steps holds every output of 8 bits, with one bit to spare.
 OUTPUT_HEADROOM = 10
 
@@ -126,10 +128,8 @@ class _Solver:
         step = self.scheme.weight_step(np.abs(folded).reshape(len(folded), -1).max(axis=1), bits)
         bias = np.abs(block.arrays.get("bias", np.zeros(1)))
         useful = self._target_step(block, layer) * area * 2.0 ** (OUTPUT_HEADROOM - layer.buffer_bits)
-        step = np.maximum.reduce(np.broadcast_arrays(step, bias * 2.0**-BIAS_BITS, useful, EMPTY_STEP))
-        reach = np.abs(folded).reshape(len(folded), -1).sum(axis=1) / step * 255 + bias / step
-        excess = np.maximum(0, np.ceil(np.log2(reach + 1)) + 1 - layer.buffer_bits)
-        return step * np.exp2(excess)
+        step = np.maximum.reduce(np.broadcast_arrays(step, bias * 2.0**-BIAS_BITS, useful))
+        return _fitting(np.where(step > 0, step, EMPTY_STEP), folded, bias, _furthest(self.formats[block.inputs[0]]), layer.buffer_bits)
 
     def _target_step(self, block: Block, layer: LayerPlan) -> Floats:
         """The step that the accumulator is requantized to: of the table's index or of the output; nil when it is kept raw."""
@@ -140,7 +140,7 @@ class _Solver:
         return self.given.get(block.output, self.needs[block.output])
 
     def _index_step(self, block: Block) -> Floats:
-        widest = max(float(self.ranges[block.probe].absmax.max()), SMALLEST)
+        widest = float(self.ranges[block.probe].absmax.max()) or SMALLEST
         return numerics.symmetric_step(np.array([widest]), tables.INDEX_BITS)
 
     def _area(self, block: Block) -> int:
@@ -183,6 +183,29 @@ def _solution(layer: LayerPlan, choice: Choice, acc_step: Floats) -> Solution:
     if not layer.per_axis and np.all(step == step[0]):
         step = step[:1]
     return Solution(Format(layer.output_bits or 8, layer.signed, step), acc_step, choice.multiplier, choice.shift)
+
+
+def _furthest(source: Format) -> int:
+    """The largest |q - zero_point| of a tensor."""
+    low, high = source.range
+    return high if source.zero_point is not None and not source.signed else max(-low, high)
+
+
+def _fitting(step: Floats, folded: Floats, bias: Floats, furthest: int, bits: int) -> Floats:
+    """`step` times the smallest power of two at which no accumulator leaves `bits` bits, nor will when `correct` has changed the bias.
+
+    The correction takes out what rounding weights adds on average: at most the sum of their errors times the furthest input. Biases may grow by
+    `BIAS_MARGIN` when their mantissa is cut.
+    """
+    weight = np.abs(folded).reshape(len(folded), -1)
+    while True:
+        exact = weight / step[:, None]
+        rounded = np.rint(exact)
+        reach = (rounded + np.abs(exact - rounded)).sum(axis=1) * furthest + bias / step * BIAS_MARGIN
+        over = reach > max(2.0 ** (bits - 1) - 2, 1.0)
+        if not over.any():
+            return step
+        step = np.where(over, 2 * step, step)
 
 
 def _grid(block: Block) -> str:
