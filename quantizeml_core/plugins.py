@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FRONTEND_DISTRIBUTIONS: Mapping[str, str] = {".onnx": "quantizeml-onnx", "onnx": "quantizeml-onnx"}
+FRONTEND_DISTRIBUTIONS: Mapping[str, str] = {
+    ".onnx": "quantizeml-onnx", "onnx": "quantizeml-onnx", ".keras": "quantizeml-keras", ".h5": "quantizeml-keras", "keras": "quantizeml-keras",
+}
 """The distribution that reads a file suffix, or an object of a top-level module, when no installed one does."""
 
-UNSUPPORTED: Mapping[str, str] = dict.fromkeys((".h5", ".keras", "keras", "tf_keras", "tensorflow"), "Keras")
-"""Kinds of model that no distribution of this version reads."""
+UNSUPPORTED: Mapping[str, str] = {"tf_keras": "tf_keras"}
+"""Kinds of model objects that no distribution reads."""
 
 TARGET_DISTRIBUTIONS: Mapping[str, str] = {"akida1": "quantizeml-akida1", "akida2": "quantizeml-akida2"}
 
@@ -132,8 +134,8 @@ class Registry:
         installed = {suffix for info in self.frontends().values() for suffix in info.suffixes}
         suffixes = ", ".join(sorted(installed | {key for key in FRONTEND_DISTRIBUTIONS if key.startswith(".")}))
         if kind := next((UNSUPPORTED[key] for key in keys if key in UNSUPPORTED), None):
-            return ModelError(f"{kind} models are not supported in this version", where=where, allowed=suffixes,
-                              do="Export the network to ONNX (`python -m tf2onnx.convert`) and quantize the .onnx file")
+            return ModelError(f"{kind} models in memory are not supported", where=where, allowed=suffixes,
+                              do="Save it as .h5 and give that file: Keras 3 reads it")
         distribution = next((FRONTEND_DISTRIBUTIONS[key] for key in keys if key in FRONTEND_DISTRIBUTIONS), None)
         if distribution is None:
             return ModelError("no frontend reads this kind of model", where=where, allowed=suffixes, do="Give a model of such a kind")

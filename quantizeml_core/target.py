@@ -16,6 +16,8 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "add": "adds two tensors of one shape (skip connections)",
     "add.activation": "applies a ReLU after an addition, in the same block",
     "concat": "concatenates tensors along the channels",
+    "conv2d.groups": "runs a convolution of several groups",
+    "dense.table": "applies a table after a dense layer",
     "depthwise2d": "runs a depthwise convolution as a block of its own",
     "depthwise2d.pool": "pools after a depthwise convolution, in the same block",
     "activation.table": "applies a table (GELU, SiLU, LeakyReLU ...) after a convolution",

@@ -13,9 +13,10 @@ import keras
 from quantizeml_core.bake import Quantization
 from quantizeml_core.blocks import Block
 
+from .graph import Graph
 from .layers import Dequantizer, InputQuantizer, QuantizedAdd, QuantizedConcatenate, QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D
 from .layers.base import QuantizedLayer
-from .remainder import Remainder
+from .rebuild import Remainder, assemble, model_inputs
 from .specs import spec_of, start_kernel
 
 LAYERS: Mapping[str, type[QuantizedLayer]] = {
@@ -24,17 +25,18 @@ LAYERS: Mapping[str, type[QuantizedLayer]] = {
 }
 
 
-def realize(model: keras.Model, made: Quantization) -> keras.Model:
+def realize(graph: Graph, made: Quantization) -> keras.Model:
     """The quantized model.
 
     Arguments:
-        model: the float model; it is only read. Tensors of the program are named by the layers that write them.
+        graph: the sanitized float graph; it is only read.
         made: the program, the floats it was baked from, and the configuration to keep.
     """
-    remainder = Remainder(model)
-    region = _region(made, dict(zip((t.name for t in model.inputs), remainder.inputs, strict=True)))
-    known = {tensor: _dequantized(made, tensor, region, index, remainder.shape(tensor)) for index, tensor in enumerate(made.program.outputs)}
-    return keras.Model(remainder.inputs, remainder.outputs(known), name=model.name)
+    inputs = model_inputs(graph)
+    region = _region(made, {t.name: t for t in inputs})
+    known = {tensor: _dequantized(made, tensor, region, index, graph.shapes[tensor]) for index, tensor in enumerate(made.program.outputs)}
+    outputs = Remainder(graph).outputs({t.name: t for t in inputs} | known)
+    return assemble(inputs, outputs, graph.name)
 
 
 def from_quantization(made: Quantization, name: str = "quantized_model") -> keras.Model:
@@ -42,7 +44,7 @@ def from_quantization(made: Quantization, name: str = "quantized_model") -> kera
     inputs = {b.inputs[0]: keras.Input(_native_input(made, b), name=b.inputs[0]) for b in made.program.blocks if b.kind == "input"}
     region = _region(made, inputs)
     outputs = [_dequantized(made, tensor, region, index, None) for index, tensor in enumerate(made.program.outputs)]
-    return keras.Model(list(inputs.values()), outputs, name=name)
+    return assemble(list(inputs.values()), outputs, name)
 
 
 def _native_input(made: Quantization, block: Block) -> tuple[int | None, ...]:

@@ -1,0 +1,116 @@
+"""The float meaning of every operation of a `Graph`, on keras.ops, in any precision: observers run it in float32, proofs in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from quantizeml_core.match import Node
+
+from .layers.windows import LOWEST, pad
+
+Tensor = Any
+
+
+def evaluate(nodes: Iterable[Node], feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every tensor that the nodes write, and the feeds; the feeds' type is kept."""
+    values = dict(feeds)
+    for node in nodes:
+        operands = [values[t] for t in node.inputs]
+        values[node.outputs[0]] = OPERATIONS[node.op](node.native, *operands)
+    return values
+
+
+def _conv2d(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    groups = at["groups"]
+    kernel = _as(at["kernel"], x)
+    parts = [(x, kernel)] if groups == 1 else zip(ops.split(x, groups, axis=-1), ops.split(kernel, groups, axis=-1), strict=True)
+    sums = [ops.conv(_padded(at, p), k, strides=at["strides"], padding="valid", data_format="channels_last") for p, k in parts]
+    return _biased(at, sums[0] if groups == 1 else ops.concatenate(sums, axis=-1))
+
+
+def _depthwise(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    down, across = at["strides"]
+    step = down if down == across else 1
+    y = ops.depthwise_conv(_padded(at, x), _as(at["kernel"], x), strides=step, padding="valid", data_format="channels_last")
+    return _biased(at, y if down == across else y[:, ::down, ::across])
+
+
+def _transposed(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    y = ops.conv_transpose(x, _as(at["kernel"], x), strides=at["strides"], padding=at["padding"], output_padding=at["output_padding"],
+                           data_format="channels_last")
+    return _biased(at, y)
+
+
+def _dense(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    return _biased(at, ops.matmul(x, _as(at["kernel"], x)))
+
+
+def _affine(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    return ops.add(ops.multiply(x, _as(at["scale"], x)), _as(at["offset"], x))
+
+
+def _relu(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    return ops.relu(x) if at["bound"] is None else ops.clip(x, 0, at["bound"])
+
+
+def _table(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    return FUNCTIONS[at["function"]](x, at.get("alpha") or 0.0)
+
+
+def _max_pool(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    return ops.max_pool(pad(x, at["pads"], LOWEST), at["size"], at["strides"], padding="valid", data_format="channels_last")
+
+
+def _average_pool(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    return ops.average_pool(x, at["size"], at["strides"], padding="valid", data_format="channels_last")
+
+
+def _up_sampling(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    return ops.repeat(ops.repeat(x, at["size"][0], axis=1), at["size"][1], axis=2)
+
+
+def _reshape(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    return ops.reshape(x, (-1, *at["shape"]))
+
+
+def _padded(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    """The image with its padding: zero, or `pad_value`, one number for each channel."""
+    value = at.get("pad_value")
+    if value is None or not any(at["pads"]):
+        return pad(x, at["pads"], 0.0)
+    value = _as(value, x)
+    return ops.add(pad(ops.subtract(x, value), at["pads"], 0.0), value)
+
+
+def _biased(at: Mapping[str, Any], y: Tensor) -> Tensor:
+    return y if at["bias"] is None else ops.add(y, _as(at["bias"], y))
+
+
+def _as(array: np.ndarray, x: Tensor) -> Tensor:
+    return ops.cast(ops.convert_to_tensor(array), x.dtype)
+
+
+OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
+    "Conv2D": _conv2d, "DepthwiseConv2D": _depthwise, "Conv2DTranspose": _transposed, "Dense": _dense, "Affine": _affine, "ReLU": _relu,
+    "Table": _table, "MaxPool": _max_pool, "AveragePool": _average_pool, "UpSampling2D": _up_sampling, "Reshape": _reshape, "Flatten": _reshape,
+    "Pad": lambda at, x: pad(x, at["pads"], 0.0),
+    "GlobalAveragePool": lambda at, x: ops.mean(x, axis=(1, 2), keepdims=True),
+    "Add": lambda at, x, y: ops.add(x, y),
+    "Multiply": lambda at, x, y: ops.multiply(x, y),
+    "Concatenate": lambda at, x, y: ops.concatenate([x, y], axis=-1),
+}
+
+FUNCTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
+    "gelu": lambda x, alpha: ops.gelu(x, approximate=False),
+    "gelu_tanh": lambda x, alpha: ops.gelu(x, approximate=True),
+    "swish": lambda x, alpha: ops.silu(x),
+    "hard_swish": lambda x, alpha: ops.hard_silu(x),
+    "leaky_relu": lambda x, alpha: ops.where(x < 0, x * alpha, x),
+    "sigmoid": lambda x, alpha: ops.sigmoid(x),
+    "tanh": lambda x, alpha: ops.tanh(x),
+    "elu": lambda x, alpha: ops.elu(x, alpha),
+}

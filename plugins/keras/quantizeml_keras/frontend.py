@@ -1,0 +1,70 @@
+"""The Keras frontend: a native model is a symbolic `keras.Model`; the caller's object is never modified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from quantizeml_core.bake import Quantization
+from quantizeml_core.hooks import Batch, InputSpec, Observer, Survey
+from quantizeml_core.match import Rule
+from quantizeml_core.program import Program
+from quantizeml_core.target import Target
+
+from . import loading, readback
+from .graph import Graph
+from .observe import observe
+from .realize import realize
+from .rebuild import rebuild
+from .rewrites import BUILTIN, Applied, Refused, Rewrite, sanitize
+from .survey import survey
+from .trace import trace
+
+
+@dataclass(frozen=True)
+class State:
+    """The sanitized graph, and what the rewrites did."""
+
+    sanitized: Graph
+    applied: tuple[Applied, ...]
+    refused: tuple[Refused, ...]
+
+
+class KerasFrontend:
+    """Implements `quantizeml_core.hooks.Frontend`."""
+
+    name = "keras"
+
+    def load(self, path: Path) -> keras.Model:
+        return loading.load(path)
+
+    def save(self, model: keras.Model, path: Path) -> Path:
+        return loading.save(model, path)
+
+    def inputs(self, model: keras.Model) -> tuple[InputSpec, ...]:
+        return loading.inputs(model)
+
+    def survey(self, model: keras.Model, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Rewrite], until: str | None = None,
+               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None) -> Survey:
+        sanitized, applied, refused = sanitize(trace(model, input_shape), rewrites)
+        return Survey(survey(sanitized, rules, until=until), State(sanitized, applied, refused))
+
+    def observe(self, survey: Survey, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
+        observe(survey.state.sanitized, batches, observers)
+
+    def realize(self, survey: Survey, made: Quantization) -> keras.Model:
+        return realize(survey.state.sanitized, made)
+
+    def program(self, model: keras.Model) -> Program | None:
+        return readback.program(model)
+
+    def plan(self, model: keras.Model) -> Mapping[str, Any] | None:
+        return readback.configuration(model)
+
+    def sanitize(self, model: keras.Model) -> keras.Model:
+        """The simplified float model: what is quantized, as a Keras model."""
+        return rebuild(sanitize(trace(model), BUILTIN)[0])

@@ -1,0 +1,281 @@
+"""Readers: what a Keras layer computes at inference, as steps of simple operations (`graph`), by class name.
+
+A reader answers with its steps, none for a layer that does nothing at inference, or with the reason why the layer has no integer form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .activations import activation_step
+from .graph import OPAQUE, Shape
+from .layers.windows import same_pads
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation: its attributes, the shape of its output, a suffix for its name when it is not the layer's main one."""
+
+    op: str
+    attributes: Mapping[str, Any]
+    shape: Shape
+    suffix: str = ""
+    binary: bool = False
+
+
+def read(operation: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    """The steps of one call. `shapes`: native shapes of its inputs."""
+    kind = type(operation).__name__
+    if kind in NOTHING_AT_INFERENCE or kind.startswith("Random"):
+        return []
+    reader = READERS.get(kind)
+    if reader is None:
+        return f"{kind} has no integer form here"
+    if getattr(operation, "data_format", "channels_last") == "channels_first":
+        return "data_format `channels_first` is not supported, only `channels_last`"
+    return reader(operation, call, shapes)
+
+
+def _conv2d(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    kernel = _dilated(_array(layer.kernel), layer.dilation_rate)
+    groups = layer.groups
+    if groups > 1 and kernel.shape[2] == 1:
+        return _depthwise_steps(layer, shapes[0], kernel.reshape(*kernel.shape[:2], groups, -1))
+    attributes = {"kernel": kernel, "bias": _bias(layer), "groups": groups}
+    return _sliding("Conv2D", layer, shapes[0], attributes, kernel.shape[-1])
+
+
+def _depthwise(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    return _depthwise_steps(layer, shapes[0], _dilated(_array(layer.kernel), layer.dilation_rate))
+
+
+def _depthwise_steps(layer: Any, shape: Shape, kernel: np.ndarray) -> list[Step] | str:
+    return _sliding("DepthwiseConv2D", layer, shape, {"kernel": kernel, "bias": _bias(layer)}, kernel.shape[2] * kernel.shape[3])
+
+
+def _separable(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    depthwise = _dilated(_array(layer.depthwise_kernel), layer.dilation_rate)
+    window = _window(layer, shapes[0], depthwise.shape[:2])
+    if isinstance(window, str):
+        return window
+    pads, size = window
+    first = Step("DepthwiseConv2D", {"kernel": depthwise, "bias": None, "strides": _pair(layer.strides), "pads": pads},
+                 (shapes[0][0], *size, depthwise.shape[2] * depthwise.shape[3]), "depthwise")
+    pointwise = _array(layer.pointwise_kernel)
+    second = Step("Conv2D", {"kernel": pointwise, "bias": _bias(layer), "strides": (1, 1), "pads": (0, 0, 0, 0), "groups": 1},
+                  (shapes[0][0], *size, pointwise.shape[-1]))
+    return _activated([first, second], layer)
+
+
+def _sliding(op: str, layer: Any, shape: Shape, attributes: dict[str, Any], channels: int) -> list[Step] | str:
+    window = _window(layer, shape, attributes["kernel"].shape[:2])
+    if isinstance(window, str):
+        return window
+    pads, size = window
+    step = Step(op, {**attributes, "strides": _pair(layer.strides), "pads": pads}, (shape[0], *size, channels))
+    return _activated([step], layer)
+
+
+def _window(layer: Any, shape: Shape, kernel: tuple[int, ...]) -> tuple[tuple[int, int, int, int], Shape] | str:
+    """Pads and output size (height, width) of a sliding window; or why they are unknown."""
+    strides, padding = _pair(layer.strides), layer.padding
+    pads = (0, 0, 0, 0) if padding == "valid" else same_pads(shape[1:3], (kernel[0], kernel[1]), strides)
+    if padding not in ("valid", "same"):
+        return f"padding `{padding}` is not supported, only `same` and `valid`"
+    if pads is None:
+        return "`same` padding needs a fixed height and width: give input_shape"
+    return pads, output_size(shape[1:3], kernel, strides, pads)
+
+
+def output_size(size: Shape, kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int]) -> Shape:
+    """Height and width behind a sliding window, None where unknown."""
+    return tuple(None if s is None else (s + pads[i] + pads[i + 2] - kernel[i]) // strides[i] + 1 for i, s in enumerate(size))
+
+
+def _dense(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    kernel, shape = _array(layer.kernel), shapes[0]
+    out = (*shape[:-1], kernel.shape[-1])
+    if len(shape) == 2:
+        return _activated([Step("Dense", {"kernel": kernel, "bias": _bias(layer)}, out)], layer)
+    if len(shape) != 4:
+        return f"a Dense on {len(shape)} axes has no integer form here, only on 2 or 4"
+    return _activated([Step("Conv2D", {"kernel": kernel[None, None], "bias": _bias(layer), "strides": (1, 1), "pads": (0, 0, 0, 0), "groups": 1}, out)], layer)
+
+
+def _transposed(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    if set(_pair(layer.dilation_rate)) != {1}:
+        return "a dilated Conv2DTranspose is not supported"
+    kernel = _array(layer.kernel)
+    attributes = {"kernel": kernel, "bias": _bias(layer), "strides": _pair(layer.strides), "padding": layer.padding, "output_padding": layer.output_padding}
+    return _activated([Step("Conv2DTranspose", attributes, tuple(layer.compute_output_shape(shapes[0])))], layer)
+
+
+def _batch_normalization(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
+    if axis not in (-1, len(shapes[0]) - 1):
+        return "a BatchNormalization of another axis than the last is not supported"
+    mean, variance = _array(layer.moving_mean).astype(np.float64), _array(layer.moving_variance).astype(np.float64)
+    gamma = _array(layer.gamma).astype(np.float64) if layer.scale else np.ones_like(mean)
+    beta = _array(layer.beta).astype(np.float64) if layer.center else np.zeros_like(mean)
+    scale = gamma / np.sqrt(variance + layer.epsilon)
+    return [Step("Affine", {"scale": scale, "offset": beta - mean * scale}, shapes[0])]
+
+
+def _rescaling(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    scale, offset = (np.atleast_1d(np.asarray(v, np.float64)).reshape(-1) for v in (layer.scale, layer.offset))
+    if {len(scale), len(offset)} - {1, shapes[0][-1]}:
+        return "scale and offset must be numbers, or one number for each channel"
+    return [Step("Affine", {"scale": scale, "offset": offset}, shapes[0])]
+
+
+def _relu(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    slope = float(getattr(layer, "negative_slope", 0) or 0)
+    top, threshold = getattr(layer, "max_value", None), float(getattr(layer, "threshold", 0) or 0)
+    if threshold or (slope and top is not None):
+        return "a ReLU with a threshold, or with a negative slope and a bound, is not supported"
+    if slope:
+        return [Step("Table", {"function": "leaky_relu", "alpha": slope}, shapes[0])]
+    return [Step("ReLU", {"bound": None if top is None else float(top)}, shapes[0])]
+
+
+def _leaky(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    return [Step("Table", {"function": "leaky_relu", "alpha": float(layer.negative_slope)}, shapes[0])]
+
+
+def _prelu(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    alpha = _array(layer.alpha)
+    if alpha.size == 0 or (alpha != alpha.flat[0]).any():
+        return "a PReLU whose slopes differ has no table; one slope for all is supported"
+    return [Step("Table", {"function": "leaky_relu", "alpha": float(alpha.flat[0])}, shapes[0])]
+
+
+def _activation(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    step = activation_step(layer.activation)
+    return step if isinstance(step, str) else [Step(op, attributes, shapes[0]) for op, attributes in step]
+
+
+def _function(name: str) -> Callable[[Any, Any, Sequence[Shape]], "list[Step] | str"]:
+    def reader(operation: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+        step = activation_step(name, operation)
+        return step if isinstance(step, str) else [Step(op, attributes, shapes[0]) for op, attributes in step]
+
+    return reader
+
+
+def _pool(op: str) -> Callable[[Any, Any, Sequence[Shape]], "list[Step] | str"]:
+    def reader(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+        size = _pair(layer.pool_size)
+        window = _window(layer, shapes[0], size)
+        if isinstance(window, str):
+            return window
+        pads, extent = window
+        if op == "AveragePool" and any(pads):
+            return "an average pooling whose padding is left out of the mean has windows of different sizes"
+        return [Step(op, {"size": size, "strides": _pair(layer.strides), "pads": pads}, (shapes[0][0], *extent, shapes[0][-1]))]
+
+    return reader
+
+
+def _global_average(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    batch, *_, channels = shapes[0]
+    pooled = Step("GlobalAveragePool", {}, (batch, 1, 1, channels))
+    return [pooled] if layer.keepdims else [pooled, Step("Flatten", {"shape": (channels,)}, (batch, channels), "flatten")]
+
+
+def _flatten(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    return _reshaped(shapes[0], tuple(call.output_tensors[0].shape))
+
+
+def _reshaped(before: Shape, after: Shape) -> list[Step]:
+    op = "Flatten" if len(after) == 2 else "Reshape"
+    return [] if before == after else [Step(op, {"shape": after[1:]}, after)]
+
+
+def _zero_padding(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    (top, bottom), (left, right) = layer.padding
+    batch, height, width, channels = shapes[0]
+    shape = (batch, None if height is None else height + top + bottom, None if width is None else width + left + right, channels)
+    return [Step("Pad", {"pads": (top, left, bottom, right)}, shape)]
+
+
+def _up_sampling(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    if layer.interpolation != "nearest":
+        return f"UpSampling2D with `{layer.interpolation}` has no integer form here, only `nearest`"
+    return [Step("UpSampling2D", {"size": _pair(layer.size)}, tuple(call.output_tensors[0].shape))]
+
+
+def _chain(op: str) -> Callable[[Any, Any, Sequence[Shape]], "list[Step] | str"]:
+    """An operation of n operands as n - 1 operations of two."""
+
+    def reader(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+        if len(shapes) < 2:
+            return f"{op} with a constant is not supported"
+        if op == "Concatenate" and layer.axis not in (-1, len(shapes[0]) - 1):
+            return "a Concatenate on another axis than the channels is not supported"
+        if op == "Add" and len(set(shapes)) > 1:
+            return f"operands of different shapes ({', '.join(map(str, shapes))}) are not supported"
+        steps, seen = [], shapes[0]
+        for index, shape in enumerate(shapes[1:], 2):
+            seen = (*seen[:-1], (seen[-1] or 0) + (shape[-1] or 0)) if op == "Concatenate" else _wider(seen, shape)
+            steps.append(Step(op, {}, seen, "" if index == len(shapes) else f"first_{index}", binary=True))
+        return steps
+
+    return reader
+
+
+def _wider(a: Shape, b: Shape) -> Shape:
+    return tuple(y if x == 1 else x for x, y in zip(a, b, strict=True))
+
+
+def _activated(steps: list[Step], layer: Any) -> list[Step]:
+    """The steps of a layer, and that of its own activation; one without a table stays float, the layer itself need not."""
+    found, shape = activation_step(layer.activation), steps[-1].shape
+    if isinstance(found, str):
+        return [*steps, Step(f"{OPAQUE}Activation", {"reason": found, "function": layer.activation, "layer": "Activation"}, shape, "activation")]
+    return steps + [Step(op, attributes, shape, "activation") for op, attributes in found]
+
+
+def _dilated(kernel: np.ndarray, rate: Any) -> np.ndarray:
+    """The kernel with zeros between its taps: a dilated convolution is that of the dilated kernel."""
+    down, across = _pair(rate)
+    height, width = kernel.shape[:2]
+    out = np.zeros(((height - 1) * down + 1, (width - 1) * across + 1, *kernel.shape[2:]), kernel.dtype)
+    out[::down, ::across] = kernel
+    return out
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    pair = tuple(int(v) for v in value) if isinstance(value, (tuple, list)) else (int(value),) * 2
+    return pair[0], pair[1]
+
+
+def _array(variable: Any) -> np.ndarray:
+    from keras import ops
+
+    return ops.convert_to_numpy(variable)
+
+
+def _bias(layer: Any) -> np.ndarray | None:
+    return _array(layer.bias) if layer.use_bias else None
+
+
+NOTHING_AT_INFERENCE = frozenset({
+    "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "Identity", "InputLayer", "SpatialDropout1D",
+    "SpatialDropout2D", "StochasticDepth",
+})
+
+Reader = Callable[[Any, Any, Sequence[Shape]], "list[Step] | str"]
+
+READERS: Mapping[str, Reader] = {
+    "Activation": _activation, "Add": _chain("Add"), "AveragePooling2D": _pool("AveragePool"), "BatchNormalization": _batch_normalization,
+    "Concatenate": _chain("Concatenate"), "Conv2D": _conv2d, "Conv2DTranspose": _transposed, "Dense": _dense, "DepthwiseConv2D": _depthwise,
+    "Flatten": _flatten, "GlobalAveragePooling2D": _global_average, "LeakyReLU": _leaky, "MaxPooling2D": _pool("MaxPool"),
+    "Multiply": _chain("Multiply"), "PReLU": _prelu, "ReLU": _relu, "Relu": _relu, "Rescaling": _rescaling, "Reshape": _flatten,
+    "SeparableConv2D": _separable, "UpSampling2D": _up_sampling, "ZeroPadding2D": _zero_padding,
+    "ELU": _function("elu"), "Gelu": _function("gelu"), "HardSilu": _function("hard_silu"), "Relu6": _function("relu6"),
+    "Sigmoid": _function("sigmoid"), "Silu": _function("silu"), "Tanh": _function("tanh"), "LeakyRelu": _function("leaky_relu"),
+}

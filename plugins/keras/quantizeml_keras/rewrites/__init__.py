@@ -1,0 +1,12 @@
+"""Rewrites: float networks simplified until rules can match them. Each proposal is proven equal in float64 before it is kept (`driver`)."""
+
+from __future__ import annotations
+
+from .driver import Applied, Edit, Refused, Rewrite, sanitize
+from .folding import FOLDING
+from .moves import MOVES
+from .padding import PADDING
+
+BUILTIN: tuple[Rewrite, ...] = (*MOVES, *PADDING, *FOLDING)
+
+__all__ = ["BUILTIN", "Applied", "Edit", "Refused", "Rewrite", "sanitize"]

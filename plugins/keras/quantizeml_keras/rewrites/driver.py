@@ -1,0 +1,111 @@
+"""The driver: offers every node to every rewrite until nothing changes, and keeps an edit only when it is proven equal.
+
+Proof: old and new nodes run in float64 on standard normal samples, on zeros, and on large samples of both signs. They must agree to 1e-9 of the
+largest value: both sides are sums of the same products in another order, so float64 rounding (about 1e-16 for each addition) is all that may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from keras import ops
+
+from quantizeml_core.match import Node
+
+from ..evaluate import evaluate
+from ..graph import Graph, Shape
+
+TOLERANCE = 1e-9
+FREE_EXTENT = 9
+"""Height and width of proof samples where the model leaves them open: odd, so that strides leave a rest."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Nodes to take out and nodes to put in their place; the last of both write the same tensor. `shapes`: of new tensors."""
+
+    old: tuple[Node, ...]
+    new: tuple[Node, ...]
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A named proposal: `propose(graph, node)` gives an edit, the reason why it will not do, or None when it does not concern the node."""
+
+    name: str
+    propose: Callable[[Graph, Node], "Edit | str | None"]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was rewritten, and where."""
+
+    rewrite: str
+    node: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What was not rewritten, and why."""
+
+    rewrite: str
+    node: str
+    reason: str
+
+
+def sanitize(graph: Graph, rewrites: Sequence[Rewrite]) -> tuple[Graph, tuple[Applied, ...], tuple[Refused, ...]]:
+    """The simplified graph, what was done, and what was refused."""
+    applied: list[Applied] = []
+    refused: dict[tuple[str, str], Refused] = {}
+    while found := _next(graph, rewrites, refused):
+        name, edit = found
+        graph = graph.swap(edit.old, edit.new, edit.shapes)
+        applied.append(Applied(name, edit.old[-1].name))
+    return graph, tuple(applied), tuple(refused.values())
+
+
+def _next(graph: Graph, rewrites: Sequence[Rewrite], refused: dict[tuple[str, str], Refused]) -> tuple[str, Edit] | None:
+    """The next edit that holds."""
+    for rewrite in rewrites:
+        for node in graph.members:
+            if (rewrite.name, node.name) in refused:
+                continue
+            outcome = rewrite.propose(graph, node)
+            reason = difference(graph, outcome) if isinstance(outcome, Edit) else outcome
+            if isinstance(outcome, Edit) and not reason:
+                return rewrite.name, outcome
+            if reason:
+                refused[rewrite.name, node.name] = Refused(rewrite.name, node.name, reason)
+    return None
+
+
+def difference(graph: Graph, edit: Edit) -> str:
+    """Empty when both sides of an edit are equal; otherwise by how much they differ."""
+    inside = {t for n in edit.old for t in n.outputs}
+    sources = sorted({t for n in edit.old for t in n.inputs} - inside)
+    for draw in DRAWS:
+        generator = np.random.default_rng(0)
+        feeds = {t: ops.convert_to_tensor(draw(generator, _extent(graph.shapes[t])), "float64") for t in sources}
+        tensor = edit.old[-1].outputs[0]
+        old = ops.convert_to_numpy(evaluate(edit.old, feeds)[tensor])
+        new = ops.convert_to_numpy(evaluate(edit.new, feeds)[tensor])
+        if old.shape != new.shape:
+            return f"it would change the shape {old.shape} to {new.shape}"
+        worst, scale = float(np.abs(old - new).max()), float(np.abs(old).max())
+        if not worst <= TOLERANCE * max(scale, np.finfo(np.float64).tiny):
+            return f"it would change values by {worst:.3g} of {scale:.3g}"
+    return ""
+
+
+def _extent(shape: Shape) -> tuple[int, ...]:
+    return (2, *(FREE_EXTENT if s is None else s for s in shape[1:]))
+
+
+DRAWS: tuple[Callable[[np.random.Generator, tuple[int, ...]], np.ndarray], ...] = (
+    lambda generator, shape: generator.standard_normal(shape),
+    lambda generator, shape: np.zeros(shape),
+    lambda generator, shape: generator.choice([-1e6, 1e6], shape),
+)

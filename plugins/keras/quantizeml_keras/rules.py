@@ -1,0 +1,170 @@
+"""The built-in rules: which lines of operations of a Keras graph are one hardware block.
+
+    conv2d, depthwise2d   Conv2D | DepthwiseConv2D, [MaxPool] [activation] in either order;  or [activation] [GlobalAveragePool]
+    dense                 [Flatten] Dense [activation]
+    add, concat           Add [ReLU];  Concatenate
+    affine                a BatchNormalization or Rescaling alone: a depthwise2d of one pixel
+    average_pool          AveragePool: a depthwise2d of equal weights
+    identity              the lines of conv2d without their convolution: a conv2d whose 1x1 kernel is the identity
+
+An activation is a ReLU with or without a bound, or a table. What only some targets run is asked from the target's capabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from quantizeml_core.blocks import Activation, Block, Pool
+from quantizeml_core.match import Match, Miss, Node, P, Rule
+from quantizeml_core.target import CAPABILITIES, Target
+
+from .layouts import to_canonical
+
+SOURCE = "quantizeml-keras"
+PRIORITY = 10
+"""Behind the default 0, so that a plugin's rule for the same line goes first."""
+
+ACTIVATION = P("ReLU") | P("Table")
+MAX_POOL = P("MaxPool")
+GLOBAL_POOL = P("GlobalAveragePool")
+POST = P.either_order(P.opt(MAX_POOL), P.opt(ACTIVATION)) | (P.opt(ACTIVATION) >> P.opt(GLOBAL_POOL))
+ALONE = (MAX_POOL >> P.opt(ACTIVATION)) | (ACTIVATION >> P.opt(MAX_POOL | GLOBAL_POOL)) | GLOBAL_POOL
+
+Build = Callable[[Target, Match], "Block | Miss"]
+
+
+def builtin_rules(target: Target) -> tuple[Rule, ...]:
+    """The rules of this frontend for one target."""
+    lines: Mapping[str, tuple[P, Build]] = {
+        "add": (P("Add") >> P.opt(P("ReLU")), _add),
+        "affine": (P("Affine") >> POST, _affine),
+        "average_pool": (P("AveragePool") >> P.opt(ACTIVATION), _average_pool),
+        "concat": (P("Concatenate"), _concat),
+        "conv2d": (P("Conv2D") >> POST, _conv2d),
+        "dense": (P.opt(P("Flatten")) >> P("Dense") >> P.opt(ACTIVATION), _dense),
+        "depthwise2d": (P("DepthwiseConv2D") >> POST, _depthwise2d),
+        "identity": (ALONE, _identity),
+    }
+    return tuple(Rule(name, pattern, partial(build, target), SOURCE, PRIORITY) for name, (pattern, build) in lines.items())
+
+
+def _conv2d(target: Target, match: Match) -> Block | Miss:
+    conv = match.nodes[0].native
+    needed = {"conv2d.groups": conv["groups"] > 1}
+    return _window(target, match, "conv2d", conv["kernel"], conv["bias"], conv["strides"], conv["pads"], conv["groups"], needed)
+
+
+def _depthwise2d(target: Target, match: Match) -> Block | Miss:
+    conv = match.nodes[0].native
+    return _window(target, match, "depthwise2d", conv["kernel"], conv["bias"], conv["strides"], conv["pads"])
+
+
+def _affine(target: Target, match: Match) -> Block | Miss:
+    if refusal := _image(match):
+        return Miss(refusal)
+    affine = match.nodes[0].native
+    scale, offset = (np.broadcast_to(affine[k], (_channels(match),)) for k in ("scale", "offset"))
+    return _window(target, match, "depthwise2d", scale[None, None, :, None], offset)
+
+
+def _average_pool(target: Target, match: Match) -> Block | Miss:
+    pool = match.nodes[0].native
+    kernel = np.full((*pool["size"], _channels(match), 1), 1.0 / np.prod(pool["size"]))
+    return _window(target, match, "depthwise2d", kernel, None, pool["strides"])
+
+
+def _identity(target: Target, match: Match) -> Block | Miss:
+    """Hardware pools and activates behind a convolution only: one that changes nothing stands in."""
+    if refusal := _image(match):
+        return Miss(refusal)
+    return _window(target, match, "conv2d", np.eye(_channels(match), dtype=np.float32)[None, None], None)
+
+
+def _window(target: Target, match: Match, kind: str, kernel: np.ndarray, bias: np.ndarray | None, strides: tuple[int, int] = (1, 1),
+            pads: tuple[int, int, int, int] = (0, 0, 0, 0), groups: int = 1, needed: Mapping[str, bool] = {}) -> Block | Miss:
+    """A block that slides over an image, with what follows it."""
+    if refusal := _unfit(kind, target, match) or _incapable(target, needed):
+        return Miss(refusal)
+    node, source = match.nodes[0], match.view.shapes[match.inputs[0]]
+    block = Block(node.name, kind, match.inputs, match.output, strides=strides, pads=pads,
+                  groups=kernel.shape[2] if kind == "depthwise2d" else groups, **_post(match))
+    weight = to_canonical(block, kernel, (source[0], source[3], source[1], source[2]))
+    return block.with_arrays(weight=weight, bias=bias)
+
+
+def _dense(target: Target, match: Match) -> Block | Miss:
+    dense, source = match.find("Dense"), match.view.shapes[match.inputs[0]]
+    if len(source) not in (2, 4) or None in source[1:]:
+        return Miss(f"a flatten of the shape {source} is not supported, only of images of a known size")
+    table = match.find("Table")
+    if refusal := _incapable(target, {"activation.table": table is not None, "dense.table": table is not None}):
+        return Miss(refusal)
+    block = Block(dense.name, "dense", match.inputs, match.output, flatten=len(source) > 2, **_post(match))
+    first = source if len(source) == 2 else (source[0], source[3], source[1], source[2])
+    return block.with_arrays(weight=to_canonical(block, dense.native["kernel"], first), bias=dense.native["bias"])
+
+
+def _add(target: Target, match: Match) -> Block | Miss:
+    add, activation = match.nodes[0], _activation(match)
+    refusal = _incapable(target, {"add": True, "add.activation": activation is not None})
+    return Miss(refusal) if refusal else Block(add.name, "add", match.inputs, match.output, activation=activation)
+
+
+def _concat(target: Target, match: Match) -> Block | Miss:
+    concat = match.nodes[0]
+    refusal = _incapable(target, {"concat": True})
+    return Miss(refusal) if refusal else Block(concat.name, "concat", match.inputs, match.output)
+
+
+def _unfit(kind: str, target: Target, match: Match) -> str | None:
+    """What the target, or one block, cannot do behind a convolution."""
+    pool, table = _pool(match), match.find("Table")
+    if table and pool and pool.kind == "max":
+        return f"max pooling and a table activation ({table.native['function']}) do not fit into one block"
+    return _incapable(target, {
+        "depthwise2d": kind == "depthwise2d",
+        "depthwise2d.pool": kind == "depthwise2d" and pool is not None,
+        "activation.table": table is not None,
+    })
+
+
+def _incapable(target: Target, needed: Mapping[str, bool]) -> str | None:
+    lacking = [c for c, need in needed.items() if need and not target.can(c)]
+    return f"target `{target.name}` lacks `{lacking[0]}` ({CAPABILITIES[lacking[0]]})" if lacking else None
+
+
+def _image(match: Match) -> str | None:
+    shape = match.view.shapes[match.inputs[0]]
+    return None if len(shape) == 4 else f"the operation is run on images only, not on the shape {shape}"
+
+
+def _channels(match: Match) -> int:
+    return int(match.view.shapes[match.inputs[0]][-1])
+
+
+def _post(match: Match) -> dict[str, Any]:
+    """Activation, pooling, and the tensor whose range sizes a table's index."""
+    table = match.find("Table")
+    return {"activation": _activation(match), "pool": _pool(match), "probe": table.inputs[0] if table else ""}
+
+
+def _activation(match: Match) -> Activation | None:
+    relu, table = match.find("ReLU"), match.find("Table")
+    if relu:
+        return Activation("relu", bound=relu.native["bound"])
+    return _table(table) if table else None
+
+
+def _table(node: Node) -> Activation:
+    return Activation(node.native["function"], alpha=node.native.get("alpha"))
+
+
+def _pool(match: Match) -> Pool | None:
+    if match.find("GlobalAveragePool"):
+        return Pool("gap")
+    pool = match.find("MaxPool")
+    return None if pool is None else Pool("max", pool.native["size"], pool.native["strides"], pool.native["pads"])

@@ -1,0 +1,138 @@
+"""Trace: a symbolic Keras model (functional, sequential, nested, with shared layers) as a `Graph`.
+
+Every call of a layer becomes one or a few nodes, by the table of `readers`; nested models are opened; a layer that is called twice gives nodes twice.
+No layer is run and no code of a Lambda is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import keras
+
+from quantizeml_core.errors import ModelError
+from quantizeml_core.match import Node
+
+from .graph import OPAQUE, Graph, Shape
+from .readers import Step, read
+
+
+def trace(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Graph:
+    """The graph of a model. ModelError when it has none (a subclassed or unbuilt model).
+
+    Arguments:
+        input_shape: shape of one sample, for a model of one input that leaves it open.
+    """
+    _refuse_without_graph(model)
+    return _Trace(_fixed(model, input_shape)).graph
+
+
+def _fixed(model: Any, shape: tuple[int, ...] | None) -> Any:
+    """The model, or a copy whose open input shape is filled in."""
+    if shape is None or len(model.inputs) > 1 or None not in model.inputs[0].shape[1:]:
+        return model
+    old = model.inputs[0]
+    copy = keras.models.clone_model(model, input_tensors=keras.Input(shape, dtype=old.dtype, name=old.name))
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _refuse_without_graph(model: Any) -> None:
+    if not isinstance(model, (keras.Sequential, keras.src.models.functional.Functional)):
+        raise ModelError("a subclassed model shows no graph of layers", where=f"`{model.name}`", allowed="functional and sequential models",
+                         do="Rebuild it with keras.Input and keras.Model(inputs, outputs)")
+    if not getattr(model, "inputs", None):
+        raise ModelError("the model is not built: its input shape is unknown", where=f"`{model.name}`",
+                         do="Add keras.Input(shape) as its first layer, or call model.build(input_shape)")
+
+
+class _Trace:
+    def __init__(self, model: Any) -> None:
+        self.nodes: list[Node] = []
+        self.shapes: dict[str, Shape] = {t.name: tuple(t.shape) for t in model.inputs}
+        self.taken: set[str] = set(self.shapes)
+        results = self.model(model, [t.name for t in model.inputs], "")
+        entries = tuple(t.name for t in model.inputs)
+        self.graph = Graph(tuple(self.nodes), entries, tuple(results), self.shapes, {t.name: t.dtype for t in model.inputs}, model.name)
+
+    def model(self, model: Any, inputs: Sequence[str], prefix: str) -> list[str]:
+        """Trace a model, or a nested one; the names of its outputs."""
+        names = {id(tensor): name for tensor, name in zip(model.inputs, inputs, strict=True)}
+        for call in calls(model):
+            operation, given = call.operation, [names[id(t)] for t in call.input_tensors]
+            if _is_nested(operation):
+                results = self.model(operation, given, f"{prefix}{operation.name}/")
+            else:
+                results = self.layer(call, given, self.free(f"{prefix}{operation.name}"))
+            names |= {id(tensor): name for tensor, name in zip(call.output_tensors, results, strict=True)}
+        return [names[id(t)] for t in model.outputs]
+
+    def layer(self, call: Any, inputs: list[str], name: str) -> list[str]:
+        """The nodes of one call; the names of its outputs. A layer that does nothing at inference leaves its input as it is."""
+        steps = read(call.operation, call, [self.shapes[t] for t in inputs])
+        whole = {"operation": call.operation, "call": call, "layer": type(call.operation).__name__}
+        if isinstance(steps, str):
+            return self.opaque(call, inputs, name, {**whole, "reason": steps})
+        if not steps:
+            return inputs[:1]
+        if len(steps) == 1:
+            steps = [replace(steps[0], attributes={**whole, **steps[0].attributes})]
+        return [self.chain(steps, inputs, name, {"layer": whole["layer"]})]
+
+    def chain(self, steps: Sequence[Step], inputs: list[str], name: str, common: dict[str, Any]) -> str:
+        """Steps one behind the other; those that take a second operand take the next input."""
+        waiting = list(inputs)
+        value = waiting.pop(0)
+        main = next((i for i, s in enumerate(steps) if not s.suffix), 0)
+        for index, step in enumerate(steps):
+            operands = (value, waiting.pop(0)) if step.binary else (value,)
+            last = index == len(steps) - 1
+            value = name if last else self.free(f"{name}/{step.suffix or 'linear'}")
+            own = name if index == main else self.free(f"{name}/{step.suffix}", note=False)
+            self.shapes[value] = step.shape
+            self.nodes.append(Node(own, step.op, operands, (value,), {**common, **step.attributes}))
+        return value
+
+    def opaque(self, call: Any, inputs: list[str], name: str, attributes: dict[str, Any]) -> list[str]:
+        results = [name, *(self.free(f"{name}/output") for _ in call.output_tensors[1:])]
+        self.shapes |= {n: tuple(t.shape) for n, t in zip(results, call.output_tensors, strict=True)}
+        self.nodes.append(Node(name, f"{OPAQUE}{type(call.operation).__name__}", tuple(inputs), tuple(results), attributes))
+        return results
+
+    def free(self, name: str, note: bool = True) -> str:
+        """The name, or the next one with a number that nobody has."""
+        found, number = name, 0
+        while found in self.taken:
+            number += 1
+            found = f"{name}_{number}"
+        if note:
+            self.taken.add(found)
+        return found
+
+
+def calls(model: Any) -> Iterator[Any]:
+    """Every call between a model's inputs and outputs, inputs first. Deep networks need no deep recursion."""
+    done, known = set(), {id(t) for t in model.inputs}
+    waiting = list(reversed(model.outputs))
+    while waiting:
+        tensor = waiting[-1]
+        call = None if id(tensor) in known else _call(tensor)
+        missing = [] if call is None or id(call) in done else [t for t in call.input_tensors if id(t) not in known and id(_call(t)) not in done]
+        if missing:
+            waiting += reversed(missing)
+            continue
+        waiting.pop()
+        if call is not None and id(call) not in done:
+            done.add(id(call))
+            yield call
+
+
+def _call(tensor: Any) -> Any:
+    operation, index, _ = tensor._keras_history
+    return operation._inbound_nodes[index]
+
+
+def _is_nested(operation: Any) -> bool:
+    return isinstance(operation, keras.Model) and bool(getattr(operation, "inputs", None))
