@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from .activations import activation_step
 from .graph import OPAQUE, Shape
@@ -254,8 +255,6 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _array(variable: Any) -> np.ndarray:
-    from keras import ops
-
     return ops.convert_to_numpy(variable)
 
 
