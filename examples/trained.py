@@ -45,6 +45,16 @@ class Net:
     def path(self) -> Path:
         return HERE / "models" / f"{self.name}.onnx"
 
+    @property
+    def keras(self) -> Path:
+        """The same network as written by Keras 3."""
+        return HERE / "models" / f"{self.name}.keras"
+
+    @property
+    def h5(self) -> Path:
+        """The same network as written by tf_keras."""
+        return HERE / "models" / f"{self.name}_k2.h5"
+
     def samples(self, count: int = CALIBRATION_SAMPLES, seed: int | None = None) -> np.ndarray:
         """Calibration samples from the train part: the first `count` rows, or a seeded choice; all when there are fewer."""
         data = self._arrays()

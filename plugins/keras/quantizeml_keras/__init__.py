@@ -1,1 +1,1 @@
-"""The Keras door (`plugin`). There is no frontend behind it in this version."""
+"""The Keras frontend of QuantizeML. Importing it imports no framework; `plugin` is its door."""

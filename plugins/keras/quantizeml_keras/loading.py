@@ -19,6 +19,7 @@ from quantizeml_core.hooks import InputSpec
 
 from . import layers  # noqa: F401  registers the quantized layers with Keras
 from .legacy_h5 import modernized
+from .quiet import without_absl_warnings
 
 SUFFIXES = (".keras", ".h5")
 
@@ -50,7 +51,8 @@ def save(model: keras.Model, path: Path) -> Path:
     check_destination(final)
     with tempfile.TemporaryDirectory(dir=final.parent) as folder, atomic_write(final) as temporary:
         written = Path(folder) / f"model{final.suffix.lower()}"
-        model.save(written)
+        with without_absl_warnings():
+            model.save(written)
         shutil.move(written, temporary)
     return final
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from quantizeml_core.match import Rule
     from quantizeml_core.target import Target
 
-FRONTEND = FrontendInfo("keras", (".keras", ".h5"), ("keras",), "quantizeml_keras.frontend:KerasFrontend")
+FRONTEND = FrontendInfo("keras", (".keras", ".h5"), ("keras",), "quantizeml_keras.door:frontend")
 
 
 @hookimpl
