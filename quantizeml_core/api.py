@@ -99,7 +99,7 @@ def quantize_model(
     check_plan(plan, chosen)
     made = _integers(blueprint, plan, ranges, feed, batch_size or BATCH_SIZE, chosen)
     quantized = frontend.realize(survey, made)
-    findings = inspect_program(made.program, chosen, plan) + registry.findings(made.program, chosen)
+    findings = inspect_program(made.program, chosen, plan) + registry.findings(made.program, chosen, frontend.name)
     return Result(quantized, made.program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend)
 
 
@@ -165,7 +165,7 @@ def check_model(model: Any, *, target: str | Target | None = None, samples: Any 
         survey = _survey(registry, frontend, native, chosen, None, None, None)
         return tuple(Finding("QML001", "warning", stop.node, stop_message(stop), "Add a pattern, or replace the operation") for stop in survey.blueprint.stops)
     feed = _samples(frontend, native, samples, 64, 0, None)
-    return inspect_program(program, chosen, None, feed) + registry.findings(program, chosen)
+    return inspect_program(program, chosen, None, feed) + registry.findings(program, chosen, frontend.name)
 
 
 def dump_config(model: Any) -> dict[str, Any]:

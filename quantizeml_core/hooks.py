@@ -142,8 +142,8 @@ class Specs:
         """Rules that turn patterns of a frontend's graph into blocks. Called once per survey. Two rules of one name are a collision."""
 
     @hookspec
-    def quantizeml_findings(self, program: Program, target: Target) -> Sequence[Finding]:
-        """What is worth telling about a quantized program on a target. Called at the end of a quantization and by `check`."""
+    def quantizeml_findings(self, program: Program, target: Target, frontend: str) -> Sequence[Finding]:
+        """What is worth telling about a quantized program on a target, in a model of a frontend. Called at the end of a quantization and by `check`."""
 
     @hookspec
     def quantizeml_commands(self) -> Sequence[CommandInfo]:

@@ -93,9 +93,9 @@ class Registry:
         pairs = self._values("quantizeml_rewrites", object, frontend=frontend, target=target)
         return tuple(self._unique("rewrite", [(plugin, rewrite.name, rewrite) for plugin, rewrite in pairs]).values())
 
-    def findings(self, program: Program, target: Target) -> tuple[Finding, ...]:
+    def findings(self, program: Program, target: Target, frontend: str) -> tuple[Finding, ...]:
         """What the plugins have to tell about a program."""
-        return tuple(found for _, found in self._values("quantizeml_findings", object, program=program, target=target))
+        return tuple(found for _, found in self._values("quantizeml_findings", object, program=program, target=target, frontend=frontend))
 
     def commands(self) -> Mapping[str, CommandInfo]:
         """Commands of the CLI by name."""

@@ -39,7 +39,9 @@ def quantizeml_rules(frontend: str, target: Target) -> tuple[Rule, ...]:
 
 
 @hookimpl
-def quantizeml_findings(program: Program, target: Target) -> tuple[Finding, ...]:
+def quantizeml_findings(program: Program, target: Target, frontend: str) -> tuple[Finding, ...]:
+    if frontend != FRONTEND.name:
+        return ()
     from .conformance import findings
 
     return findings(program, target.name)
