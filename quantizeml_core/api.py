@@ -15,7 +15,7 @@ import numpy as np
 
 from .bake import Quantization, bake, bake_input
 from .blueprint import Blueprint
-from .calibration import MEAN_BITS, Range, RangeObserver, channel_sum
+from .calibration import MEAN_BITS, Range, RangeObserver, Several, channel_sum
 from .centre import centre
 from .correct import correct
 from .decide import decide
@@ -32,6 +32,7 @@ from .plugins import Registry
 from .program import Program
 from .report.findings import Finding
 from .report.inspect import inspect_program
+from .rounding import LAST_BITS, TapObserver, adapt, worth_observing
 from .samples import Samples
 from .solve import Solution, solve
 from .target import Target
@@ -94,43 +95,65 @@ def quantize_model(
     survey = _survey(registry, frontend, native, chosen, quantize_until, shape, params.input_dtype)
     _refuse_partial(survey.blueprint, strict)
     blueprint = fold_entry(survey.blueprint)
-    ranges = observe(frontend, survey, feed, batch_size or BATCH_SIZE, epochs, progress)
+    taps = _tap_observers(blueprint, params, q_config)
+    ranges = observe(frontend, survey, feed, batch_size or BATCH_SIZE, epochs, progress, taps)
     plan = decide(blueprint, ranges, params, chosen).merged(q_config)
     check_plan(plan, chosen)
-    made = _integers(blueprint, plan, ranges, feed, batch_size or BATCH_SIZE, chosen)
+    covariances = {name: observer.covariance for name, observer in taps.items()}
+    made = _integers(blueprint, plan, ranges, covariances, feed, batch_size or BATCH_SIZE, chosen)
     quantized = frontend.realize(survey, made)
     findings = inspect_program(made.program, chosen, plan) + registry.findings(made.program, chosen, frontend.name)
     return Result(quantized, made.program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend)
 
 
-def observe(frontend: Frontend, survey: Survey, samples: Samples, batch_size: int, epochs: int, progress: Progress | None) -> dict[str, Range]:
-    """Ranges of every block boundary and table probe. Extremes do not change when samples are seen again, so one epoch is enough for any count."""
+def observe(frontend: Frontend, survey: Survey, samples: Samples, batch_size: int, epochs: int, progress: Progress | None,
+            taps: Mapping[str, TapObserver]) -> dict[str, Range]:
+    """Ranges of every block boundary and table probe. Extremes do not change when samples are seen again, so one epoch is enough for any count.
+
+    Arguments:
+        taps: by block name; they see the block's input.
+    """
     blueprint = survey.blueprint
     inputs = {b.output: RangeObserver(track_integers=True) for b in blueprint.blocks if b.kind == "input"}
     tensors = [b.output for b in blueprint.blocks if b.kind != "input"] + [b.probe for b in blueprint.blocks if b.probe]
     inner = {t: RangeObserver() for t in tensors}
+    by_tensor: dict[str, list[TapObserver]] = {}
+    for observer in taps.values():
+        by_tensor.setdefault(observer.block.inputs[0], []).append(observer)
 
     def batches() -> Iterator[Batch]:
         done = 0
         for batch in samples.batches(batch_size):
             for block in (b for b in blueprint.blocks if b.kind == "input"):
                 values = batch[block.inputs[0]]
-                inputs[block.output].update(np.transpose(values, block.perm) if block.perm else values)
+                values = np.transpose(values, block.perm) if block.perm else values
+                inputs[block.output].update(values)
+                for observer in by_tensor.get(block.output, ()):
+                    observer.update(values)
             yield batch
             done += len(next(iter(batch.values())))
             if progress:
                 progress("Calibrating", done, len(samples))
 
-    frontend.observe(survey, batches(), inner)
+    frontend.observe(survey, batches(), {t: Several((o, *by_tensor.get(t, ()))) for t, o in inner.items()})
     return {t: o.seen for t, o in (inputs | inner).items()}
 
 
-def _integers(blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], samples: Samples, batch_size: int, target: Target) -> Quantization:
-    """Centre, solve, correct, bake. Centring makes biases large: it is left out where a bias has a short mantissa and would lose more than is won."""
+def _tap_observers(blueprint: Blueprint, params: QuantizationParams, config: Mapping[str, Any] | None) -> dict[str, TapObserver]:
+    """For blocks that may get weights of few bits."""
+    widths = [params.weight_bits, params.input_weight_bits, *(e.get("weight_quantizer", {}).get("bitwidth") for e in (config or {}).values())]
+    few = any(isinstance(w, int) and w <= LAST_BITS for w in widths)
+    return {b.name: TapObserver(b) for b in blueprint.blocks if few and worth_observing(b)}
+
+
+def _integers(blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], covariances: Mapping[str, Floats], samples: Samples, batch_size: int,
+              target: Target) -> Quantization:
+    """Centre, solve, round, correct, bake. Centring makes biases large: it is left out where a bias has a short mantissa and would lose more than is won."""
     config, mantissa = plan.to_json(), target.bias_mantissa_bits
     if mantissa is None:
         blueprint, plan, ranges = centre(blueprint, plan, ranges)
     solutions = solve(blueprint, plan, ranges)
+    blueprint = adapt(blueprint, plan, solutions, covariances, {t: r.mean for t, r in ranges.items()})
     corrected = correct(blueprint, plan, solutions, ranges, input_errors(blueprint, solutions, samples, batch_size))
     return Quantization(bake(corrected, plan, solutions, mantissa), corrected, plan, solutions, config, mantissa)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from . import numerics
+from .hooks import Observer
 from .numerics import Floats
 
 #: Significant bits kept of a mean: the order of summation shows in the last ones of 53 only.
@@ -58,6 +60,17 @@ class RangeObserver:
         assert self._low is not None and self._high is not None, "no batch was observed"
         mean = numerics.round_significant(self._sum / self._count, MEAN_BITS)
         return Range(self._low.astype(np.float64), self._high.astype(np.float64), self._integer, mean)
+
+
+class Several:
+    """Hands what it gets to several observers."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self.observers = observers
+
+    def update(self, x: np.ndarray) -> None:
+        for observer in self.observers:
+            observer.update(x)
 
 
 def channel_sum(x: np.ndarray) -> Floats:

@@ -26,6 +26,10 @@ CHANNEL_FLOOR = 2.0**-8
 SMALLEST = 2.0**-24
 #: A multiplier of the wanted grid is preferred while it costs at most this much of the range.
 FAST_COST = 1.125
+#: Up to this many bits, clipping a few large weights costs less than coarser steps for all.
+SEARCHED = 4
+#: Shares of the widest weight step that are tried.
+CLIPPING_SHARES = np.linspace(1.0, 0.4, 31)
 
 
 class Choice(NamedTuple):
@@ -44,7 +48,7 @@ class Scheme(Protocol):
     def symmetric(self, absmax: Floats) -> Floats: ...
     def affine(self, low: Floats, high: Floats, integer: bool) -> tuple[Floats, Ints]: ...
     def tied(self, blocks: Sequence[Block], needs: Needs, channels: Mapping[str, int], shared: frozenset[str]) -> dict[str, Floats]: ...
-    def weight_step(self, absmax: Floats, bits: int) -> Floats: ...
+    def weight_step(self, weight: Floats, bits: int) -> Floats: ...
     def free(self, acc_step: Floats, need: Floats, grid: str) -> Choice: ...
     def given(self, acc_step: Floats, step: Floats, grid: str) -> Choice: ...
 
@@ -77,8 +81,10 @@ class Exact:
         given = align(blocks, needs, channels, shared)
         return given | {t: need for t, need in needs.items() if len(need) == 1 and t not in given}
 
-    def weight_step(self, absmax: Floats, bits: int) -> Floats:
-        return numerics.symmetric_step(absmax, bits)
+    def weight_step(self, weight: Floats, bits: int) -> Floats:
+        """At 8 bits the step that reaches the largest weight; below SEARCHED bits the one of least squared error, which clips a few."""
+        widest = numerics.symmetric_step(np.abs(weight).max(axis=1), bits)
+        return least_error_step(weight, widest, numerics.qmax(bits)) if bits <= SEARCHED else widest
 
     def free(self, acc_step: Floats, need: Floats, grid: str) -> Choice:
         """The smallest output step on the grid that is at least `need`."""
@@ -123,8 +129,8 @@ class Reference:
         tensors = {t for b in blocks if b.kind == "add" for t in (*b.inputs, b.output)}
         return {t: np.exp2(-np.clip(np.minimum(7 - _exponent(needs[t] * 127.0), 7), -31, 32)) for t in sorted(tensors)}
 
-    def weight_step(self, absmax: Floats, bits: int) -> Floats:
-        return numerics.symmetric_step(np.maximum(absmax, 2.0**-16), bits)
+    def weight_step(self, weight: Floats, bits: int) -> Floats:
+        return numerics.symmetric_step(np.maximum(np.abs(weight).max(axis=1), 2.0**-16), bits)
 
     def free(self, acc_step: Floats, need: Floats, grid: str) -> Choice:
         m, f = numerics.multiplier_nearest(acc_step / need)
@@ -133,6 +139,21 @@ class Reference:
     def given(self, acc_step: Floats, step: Floats, grid: str) -> Choice:
         m, f = numerics.multiplier_nearest(acc_step)
         return Choice(acc_step, step, m, f + np.log2(step).astype(np.int64))
+
+
+def least_error_step(weight: Floats, widest: Floats, limit: int) -> Floats:
+    """Per filter, the share of the widest step with the least sum of (weight - step * clip(rint(weight / step), -limit, limit))^2.
+
+    Arguments:
+        weight: (F, K).
+        widest: (F,) the step that clips nothing; the first of equally good shares wins, so an exactly representable filter keeps it.
+    """
+    best, least = widest, np.full(len(widest), np.inf)
+    for share in CLIPPING_SHARES:
+        step = np.where(widest > 0, widest * share, 1.0)[:, None]
+        error = np.square(weight - step * np.clip(np.rint(weight / step), -limit, limit)).sum(axis=1)
+        best, least = np.where(error < least, widest * share, best), np.minimum(error, least)
+    return best
 
 
 def _exponent(x: Floats) -> Floats:

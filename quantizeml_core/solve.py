@@ -125,7 +125,7 @@ class _Solver:
         """The smallest step at which the weights fit their bits and the worst case fits the accumulator, finer than the output only by what it can hold."""
         folded = folded_weight(block, self.formats[block.inputs[0]])
         bits = layer.weight_bits or 8
-        step = self.scheme.weight_step(np.abs(folded).reshape(len(folded), -1).max(axis=1), bits)
+        step = self.scheme.weight_step(folded.reshape(len(folded), -1), bits)
         bias = np.abs(block.arrays.get("bias", np.zeros(1)))
         useful = self._target_step(block, layer) * area * 2.0 ** (OUTPUT_HEADROOM - layer.buffer_bits)
         step = np.maximum.reduce(np.broadcast_arrays(step, bias * 2.0**-BIAS_BITS, useful))
