@@ -3,7 +3,7 @@
 - a block ending in an activation gets `activation_bits`, every other one `output_bits`;
 - a ReLU output is unsigned below 8 bits (0 .. 2^b - 1), everything else is signed;
 - the first linear block on a path from the input gets `input_weight_bits`, the others `weight_bits`;
-- a last Dense or Add without activation keeps its raw accumulators unless `last_output_bits` is given.
+- a last Dense or Add without ReLU keeps its raw accumulators, or its table's entries, unless `last_output_bits` is given.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def _output_bits(block: Block, blueprint: Blueprint, params: QuantizationParams)
     last = not blueprint.consumers(block.output)
     if last and params.last_output_bits is not None:
         return params.last_output_bits
-    if last and block.activation is None and block.kind in ("dense", "add"):
+    plain = block.activation is None or block.activation.is_table
+    if last and plain and block.kind in ("dense", "add"):
         return None
     return params.activation_bits if block.activation else params.output_bits
 

@@ -99,10 +99,10 @@ class _Solver:
     def _linear(self, block: Block, layer: LayerPlan) -> Solution:
         area = self._area(block)
         acc_step = self._accumulator_step(block, layer, area)
-        if layer.output_bits is None:
-            return Solution(Format(32, True, acc_step), acc_step)
         if block.activation and block.activation.is_table:
             return self._table(block, layer, acc_step, area)
+        if layer.output_bits is None:
+            return Solution(Format(32, True, acc_step), acc_step)
         choice = self._choose(block.output, acc_step / area, _grid(block))
         choice = self._snapped(block, layer, choice, acc_step / area)
         return _solution(layer, choice, choice.acc_step * area)
@@ -155,9 +155,13 @@ class _Solver:
         into = self.scheme.given(acc_step, index_step, numerics.ANY) if isinstance(self.scheme, Exact) else self.scheme.free(acc_step, index_step, numerics.ANY)
         values = tables.evaluate(activation, float(index_step[0]))
         table_step = numerics.symmetric_step(np.abs(values).max(keepdims=True), tables.TABLE_BITS)
-        out = self._choose(block.output, table_step / area, numerics.ANY)
-        steps = (float(index_step[0]), float(out.acc_step[0] * area))
-        return replace(_solution(layer, out, into.acc_step), table_multiplier=into.multiplier, table_shift=into.shift, table_steps=steps)
+        if layer.output_bits is None:
+            made = Solution(Format(32, True, table_step), into.acc_step)
+        else:
+            out = self._choose(block.output, table_step / area, numerics.ANY)
+            made, table_step = _solution(layer, out, into.acc_step), out.acc_step[:1] * area
+        steps = (float(index_step[0]), float(table_step[0]))
+        return replace(made, table_multiplier=into.multiplier, table_shift=into.shift, table_steps=steps)
 
     def _add(self, block: Block, layer: LayerPlan) -> Solution:
         x, y = (self.formats[t].step for t in block.inputs)

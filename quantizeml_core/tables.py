@@ -10,7 +10,7 @@ Entries are stored in the order 0..1023, -1024..-1, so that a negative index cou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import sqrt
+from math import pi, sqrt
 
 import numpy as np
 
@@ -29,15 +29,26 @@ def _erf(x: Floats) -> Floats:
 
 
 def _sigmoid(x: Floats) -> Floats:
-    return 1.0 / (1.0 + np.exp(-x))
+    with np.errstate(over="ignore"):
+        return 1.0 / (1.0 + np.exp(-x))
+
+
+def _hard_sigmoid(x: Floats) -> Floats:
+    return np.clip(x + 3.0, 0.0, 6.0) / 6.0
 
 
 FUNCTIONS: Mapping[str, Callable[[Floats, float], Floats]] = {
+    "elu": lambda x, alpha: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0.0)), x),
     "gelu": lambda x, alpha: 0.5 * x * (1.0 + _erf(x / sqrt(2.0))),
-    "swish": lambda x, alpha: x * _sigmoid(x),
+    "gelu_tanh": lambda x, alpha: 0.5 * x * (1.0 + np.tanh(sqrt(2.0 / pi) * (x + 0.044715 * x**3))),
+    "hard_sigmoid": lambda x, alpha: _hard_sigmoid(x),
     "hard_swish": lambda x, alpha: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0,
     "leaky_relu": lambda x, alpha: np.where(x < 0, alpha * x, x),
+    "sigmoid": lambda x, alpha: _sigmoid(x),
+    "swish": lambda x, alpha: x * _sigmoid(x),
+    "tanh": lambda x, alpha: np.tanh(x),
 }
+"""By name, each a function of x and of the activation's `alpha`, which only `elu` and `leaky_relu` read."""
 
 
 def indices() -> Ints:

@@ -43,6 +43,11 @@ def test_the_input_type_suits_the_first_layer(first: Block, dtype: str | None, s
     assert _plan(block, input_dtype=dtype).layers["quantize"].signed is signed
 
 
+def test_a_last_dense_keeps_its_accumulators_or_its_tables_entries() -> None:
+    heads = (Block("head", "dense", ("b",), "y", activation=a, arrays=HEAD.arrays) for a in (None, Activation("sigmoid"), RELU))
+    assert [_plan(CONV, SECOND, head).layers["head"].output_bits for head in heads] == [None, None, 8]
+
+
 def test_last_output_bits_requantize_the_head() -> None:
     assert _plan(CONV, SECOND, HEAD, last_output_bits=8).layers["head"].output_bits == 8
 

@@ -40,6 +40,8 @@ def test_a_block_inside_the_contract_has_no_violation() -> None:
     (replace(CONV, pool=Pool("max", (3, 3), (2, 2), (1, 1, 1, 1))), "pooling pads (1, 1, 1, 1), the converter takes (0, 0, 1, 1)"),
     (replace(CONV, kind="depthwise2d", groups=CHANNELS, pool=Pool("gap")), "pooling after a depthwise convolution"),
     (replace(CONV, groups=2), "a grouped convolution"),
+    (Block("d", "dense", ("q",), "y", activation=Activation("tanh"), arrays={"weight": np.ones((CHANNELS, CHANNELS), np.int8), "table": np.ones(2048)}),
+     "a table after a dense layer"),
 ])
 def test_each_rule_is_a_finding_not_a_crash(block: Block, fact: str) -> None:
     assert any(fact in message for _, message, _ in violations(_program(block)))

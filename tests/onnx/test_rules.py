@@ -22,7 +22,7 @@ CONSTANTS = {
     "w4": np.ones((4, 4, 1, 1), np.float32), "wd": np.ones((4, 1, 3, 3), np.float32), "wg": np.ones((4, 2, 3, 3), np.float32),
     "wm": np.ones((8, 1, 3, 3), np.float32), "w1d": np.ones((4, 3, 3), np.float32),
     "g": np.ones((5, 3), np.float32), "gb": np.arange(5, dtype=np.float32), "gb1": np.ones((1, 5), np.float32), "gs": np.float32(2),
-    "gn": np.ones((2, 5), np.float32), "gt": np.ones((3, 5), np.float32), "gf": np.ones((5, 192), np.float32),
+    "gn": np.ones((2, 5), np.float32), "gt": np.ones((3, 5), np.float32), "gf": np.ones((5, 192), np.float32), "gc": np.ones((5, 144), np.float32),
     "zero": np.float32(0), "six": np.float32(6), "minus": np.float32(-1), "huge": np.float32(3.4028235e38), "half": np.float32([[[[0.5]]]]),
 }
 
@@ -77,6 +77,11 @@ SWISH = Activation("swish")
     ("c = Conv(x, w) y = HardSwish(c)", Activation("hard_swish"), None),
     ("c = Conv(x, w) y = quantizeml.Gelu(c)", Activation("gelu"), None),
     ("c = Conv(x, w) y = LeakyRelu<alpha=0.25>(c)", Activation("leaky_relu", alpha=0.25), None),
+    ("c = Conv(x, w) y = quantizeml.Gelu<approximate=\"tanh\">(c)", Activation("gelu_tanh"), None),
+    ("c = Conv(x, w) y = Sigmoid(c)", Activation("sigmoid"), None),
+    ("c = Conv(x, w) y = HardSigmoid<alpha=0.16666667, beta=0.5>(c)", Activation("hard_sigmoid"), None),
+    ("c = Conv(x, w) y = Tanh(c)", Activation("tanh"), None),
+    ("c = Conv(x, w) y = Elu(c)", Activation("elu", alpha=1.0), None),
 ])
 def test_convolution_lines(body: str, activation: Activation | None, pool: Pool | None) -> None:
     (block,) = blocks(body)
@@ -122,6 +127,7 @@ def test_depthwise_lines(body: str, activation: Activation | None, pool: Pool | 
     ("f = Flatten<axis=-3>(x) d = Gemm<transB=1>(f, gf) y = Relu(d)", IMAGE, True, RELU),
     ("f = Flatten(x) y = Gemm<transB=1>(f, gf)", "float[N,3,64] x", True, None),
     ("f = Flatten(x) y = Gemm<transB=1>(f, g)", VECTOR, False, None),
+    ("d = Gemm<transB=1>(x, g) y = Sigmoid(d)", VECTOR, False, Activation("sigmoid")),
 ])
 def test_dense_lines(body: str, inputs: str, flatten: bool, activation: Activation | None) -> None:
     (block,) = blocks(body, inputs)
@@ -158,7 +164,7 @@ def test_what_stands_alone_gets_an_identity_convolution(body: str, expected: lis
 
 @pytest.mark.parametrize("body, probe", [
     ("y = HardSwish(c)", "c"), ("m = HardSwish(c) y = GlobalAveragePool(m)", "c"), ("p = GlobalAveragePool(c) y = HardSwish(p)", "p"),
-    ("y = Relu(c)", ""),
+    ("y = Relu(c)", ""), ("f = Flatten(c) d = Gemm<transB=1>(f, gc) y = Tanh(d)", "d"),
 ])
 def test_a_table_names_the_tensor_that_sizes_its_index(body: str, probe: str) -> None:
     assert blocks(f"c = Conv(x, w) {body}")[-1].probe == probe
@@ -166,7 +172,7 @@ def test_a_table_names_the_tensor_that_sizes_its_index(body: str, probe: str) ->
 
 C, DW = "conv2d (quantizeml-onnx)", "depthwise2d (quantizeml-onnx)"
 NEAREST = "no rule covers it. Nearest: "
-POST = "Clip, Gelu, GlobalAveragePool, HardSwish, LeakyRelu, MaxPool, Relu or Swish"
+POST = "Clip, Elu, Gelu, GlobalAveragePool, HardSigmoid, HardSwish, LeakyRelu, MaxPool, Relu, Sigmoid, Swish or Tanh"
 GROUPS = "only 1 group, or as many as channels and filters, can be quantized"
 CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 and an upper bound above it can be quantized"
 
@@ -199,8 +205,8 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
      "alone it can be quantized on images (N, C, H, W) only."),
     ("y = Relu(x)", "float[N,4096,8,8] x",
      f"(Relu): {NEAREST}identity (quantizeml-onnx) refuses it: its input has 4096 channels, alone it can be quantized up to 2048."),
-    ("c = Conv(x, w) y = quantizeml.Gelu<approximate=\"tanh\">(c)", IMAGE,
-     f"(Gelu): {NEAREST}{C} refuses it: its approximate is 'tanh', only 'none' can be quantized."),
+    ("c = Conv(x, w) y = HardSigmoid(c)", IMAGE,
+     f"(HardSigmoid): {NEAREST}{C} refuses it: it is clip(0.2 x + 0.5), only x / 6 + 0.5 can be quantized."),
     ("c = Conv(x, w) y = GlobalAveragePool(c)", "float[N,3,H,W] x",
      f"(GlobalAveragePool): {NEAREST}{C} refuses it: the shape of `c` is not known: give the model an input shape."),
     ("c = Conv(x, w) y = Softmax(c)", IMAGE,
@@ -235,6 +241,7 @@ def test_a_refusal_says_what_to_change(body: str, inputs: str, message: str) -> 
     ("concat", "c = Conv(x, w) d = Conv(x, w) y = Concat<axis=1>(c, d)", IMAGE, ["conv2d", "conv2d"]),
     ("depthwise2d", "y = Conv<group=4>(x, wd)", MIXED, []),
     ("activation.table", "c = Conv(x, w) y = HardSwish(c)", IMAGE, ["conv2d"]),
+    ("dense.table", "d = Gemm<transB=1>(x, g) y = Sigmoid(d)", VECTOR, ["dense"]),
 ])
 def test_what_a_target_lacks_stays_float_with_its_reason(missing: str, body: str, inputs: str, ops: list[str]) -> None:
     poor = replace(GENERIC, name="poor", capabilities=GENERIC.capabilities - {missing})

@@ -11,6 +11,7 @@ from quantizeml_core.blocks import LINEAR, Activation, Block, Pool
 from quantizeml_core.blueprint import Blueprint
 from quantizeml_core.calibration import Range
 from quantizeml_core.plan import LayerPlan, Plan
+from quantizeml_core.tables import FUNCTIONS
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Network:
 @st.composite
 def activations(draw: st.DrawFn, tables: bool = True) -> Activation | None:
     choices = [None, Activation("relu"), Activation("relu", bound=draw(st.sampled_from([0.5, 6.0])))]
-    choices += [Activation("swish"), Activation("leaky_relu", alpha=0.1), Activation("gelu")] if tables else []
+    choices += [Activation(name, alpha=0.1) for name in sorted(FUNCTIONS)] if tables else []
     return draw(st.sampled_from(choices))
 
 
@@ -86,7 +87,9 @@ def networks(draw: st.DrawFn) -> Blueprint:
     if draw(st.booleans()):
         size = int(np.prod([s or 1 for s in net.shapes[tensor][1:]]))
         arrays = {"weight": net.rng.normal(size=(3, size)), "bias": net.rng.normal(size=3)}
-        block = Block("head", "dense", (tensor,), "y", flatten=True, activation=draw(activations(tables=False)), arrays=arrays)
+        activation = draw(activations())
+        probe = "phead" if activation and activation.is_table else ""
+        block = Block("head", "dense", (tensor,), "y", flatten=True, activation=activation, probe=probe, arrays=arrays)
         tensor = net.put(block, (None, 3))
     return Blueprint(tuple(net.blocks), (tensor,), net.shapes)
 
@@ -124,7 +127,7 @@ def _range(rng: np.random.Generator, channels: int) -> Range:
 
 def _layer(block: Block, blueprint: Blueprint, seen: Range, weight_bits: int, bits: int, per_axis: bool, signed_input: bool) -> LayerPlan:
     relu = block.activation is not None and not block.activation.is_table
-    raw = block.kind in ("dense", "add") and block.activation is None and not blueprint.consumers(block.output)
+    raw = block.kind in ("dense", "add") and not relu and not blueprint.consumers(block.output)
     output = 8 if block.kind == "input" or not relu else bits
     signed = signed_input if block.kind == "input" else not (relu and output < 8)
     return LayerPlan(weight_bits if block.kind in LINEAR else None, None if raw else output, signed, per_axis, seen.low, seen.high)

@@ -82,6 +82,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
     fmt = program.formats[block.output]
     facts = {
         "an addition with an activation": block.kind == "add" and block.activation is not None,
+        "a table after a dense layer": block.kind == "dense" and "table" in block.arrays,
         "pooling after a depthwise convolution": block.kind == "depthwise2d" and block.pool is not None,
         "a grouped convolution": block.kind == "conv2d" and block.groups != 1,
         "a padding value on a signed input": "pad_value" in block.arrays and not _reads_input(program, block),

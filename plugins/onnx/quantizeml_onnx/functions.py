@@ -23,7 +23,7 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
 from . import tails
-from .body import Body, activation, biased, reach, unsigned
+from .body import Body, activation, after_pool, biased, reach, unsigned
 from .contract import OWN, Call
 from .convolution import conv
 
@@ -69,7 +69,7 @@ def _add(program: Program, block: Block) -> Body:
     if "shift" in block.arrays and small and (block.arrays["shift"] >= 0).all() and "bound" not in block.arrays:
         return _float_add(block)
     lines = ["x = Cast <to = 6> (X)", "y = Cast <to = 6> (Y)", "xs = Mul (x, Xs)", "ys = Mul (y, Ys)", "sum = Add (xs, ys)"]
-    return _ended(block, lines, (low, high), "")
+    return _ended(program, block, lines, (low, high), "")
 
 
 def _float_add(block: Block) -> Body:
@@ -88,16 +88,15 @@ def _dense(program: Program, block: Block) -> Body:
     lines += unsigned("flat", "u", low < 0)
     lines += [f"xz = Constant <value = uint8 {{{128 if low < 0 else 0}}}> ()", "wt = Transpose <perm = [1, 0]> (W)", "mac = MatMulInteger (u, wt, xz)"]
     lines += biased(block, "mac", "sum", rank=2)
-    return _ended(block, lines, reach(program, block), "s" if low < 0 else "u")
+    return _ended(program, block, lines, reach(program, block), "s" if low < 0 else "u")
 
 
-def _ended(block: Block, lines: list[str], reach: tuple[np.ndarray, np.ndarray], key: str) -> Body:
+def _ended(program: Program, block: Block, lines: list[str], reach: tuple[np.ndarray, np.ndarray], key: str) -> Body:
     """Activation and tail of a block that may keep its raw accumulators."""
     lines += activation(block, "sum", "acc")
     if "shift" not in block.arrays:
         return Body(key, (*lines, "Z = Identity (acc)"))
-    low, high = reach
-    end = tails.tail(block, (np.maximum(low, 0), np.maximum(high, 0)) if block.activation else reach)
+    end = tails.tail(block, after_pool(block, program, reach))
     return Body(key + end.key, (*lines, *end.lines("acc", "Z")))
 
 

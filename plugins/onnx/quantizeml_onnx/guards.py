@@ -134,7 +134,13 @@ def _bound(view: OnnxView, node: Node, name: str, index: int, absent: float) -> 
 
 def gelu(view: OnnxView, node: Node) -> str | None:
     mode = node.native.attributes.get_string("approximate", "none")
-    return None if mode == "none" else f"its approximate is {mode!r}, only 'none' can be quantized"
+    return None if mode in ("none", "tanh") else f"its approximate is {mode!r}, only 'none' and 'tanh' can be quantized"
+
+
+def hard_sigmoid(view: OnnxView, node: Node) -> str | None:
+    """clip(x / 6 + 1/2; 0, 1), up to float32's rounding of 1/6."""
+    alpha, beta = (node.native.attributes.get_float(k, default) for k, default in (("alpha", 0.2), ("beta", 0.5)))
+    return None if abs(6 * alpha - 1) < 1e-6 and beta == 0.5 else f"it is clip({alpha:g} x + {beta:g}), only x / 6 + 0.5 can be quantized"
 
 
 def swish(view: OnnxView, node: Node) -> str | None:

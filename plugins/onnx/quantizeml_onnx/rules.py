@@ -1,14 +1,14 @@
 """The built-in rules: which lines of ONNX operations are one hardware block.
 
     conv2d, depthwise2d   Conv [MaxPool] [activation] in either order;  Conv [activation] [GlobalAveragePool]
-    dense                 [Flatten] Gemm [Relu | Clip]
+    dense                 [Flatten] Gemm [activation]
     add                   Add [Relu | Clip]
     concat                Concat of two tensors
     identity              the lines of conv2d without their Conv, on images: a conv2d whose 1x1 kernel is the identity
 
-An activation is Relu, Clip(0, b), or a table: Swish, HardSwish, Gelu, LeakyRelu. The graph is the sanitized one; what a node must look
-like stands in `guards`. What only some targets run is asked from the target's capabilities. A block is called like its Conv, Gemm, Add or
-Concat; an identity like the first node of its line.
+An activation is Relu, Clip(0, b), or one of `TABLES`. The graph is the sanitized one; what a node must look like stands in `guards`.
+What only some targets run is asked from the target's capabilities. A block is called like its Conv, Gemm, Add or Concat; an identity
+like the first node of its line.
 """
 
 from __future__ import annotations
@@ -30,10 +30,16 @@ SOURCE = "quantizeml-onnx"
 PRIORITY = 10
 """Behind the default 0, so that a plugin's rule for the same line goes first."""
 
-TABLES: Mapping[str, str] = {"Swish": "swish", "HardSwish": "hard_swish", "Gelu": "gelu", "LeakyRelu": "leaky_relu"}
+TABLES: Mapping[str, str] = {
+    "Elu": "elu", "Gelu": "gelu", "HardSigmoid": "hard_sigmoid", "HardSwish": "hard_swish", "LeakyRelu": "leaky_relu", "Sigmoid": "sigmoid",
+    "Swish": "swish", "Tanh": "tanh",
+}
+SLOPES: Mapping[str, float] = {"Elu": 1.0, "LeakyRelu": 0.01}
+"""ONNX's default `alpha` of the functions that have one."""
 
 RELU = P("Relu") | P("Clip", guards.clip)
-TABLE = P("Swish", guards.swish) | P("HardSwish") | P("Gelu", guards.gelu) | P("LeakyRelu")
+TABLE = (P("Swish", guards.swish) | P("HardSwish") | P("Gelu", guards.gelu) | P("LeakyRelu") | P("Sigmoid") | P("HardSigmoid", guards.hard_sigmoid)
+         | P("Tanh") | P("Elu"))
 MAX_POOL = P("MaxPool", guards.max_pool)
 GLOBAL_POOL = P("GlobalAveragePool", guards.global_pool)
 POST = P.either_order(P.opt(MAX_POOL), P.opt(RELU | TABLE)) | (P.opt(RELU | TABLE) >> P.opt(GLOBAL_POOL))
@@ -51,7 +57,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("add", P("Add") >> P.opt(RELU), _add),
         rule("concat", P("Concat"), _concat),
         rule("conv2d", P("Conv", guards.ungrouped) >> POST, partial(_convolution, "conv2d")),
-        rule("dense", P.opt(P("Flatten", guards.flatten)) >> P("Gemm") >> P.opt(RELU), _dense),
+        rule("dense", P.opt(P("Flatten", guards.flatten)) >> P("Gemm") >> P.opt(RELU | TABLE), _dense),
         rule("depthwise2d", P("Conv", guards.depthwise) >> POST, partial(_convolution, "depthwise2d")),
         rule("identity", ALONE, _identity),
     )
@@ -97,13 +103,11 @@ def _post(match: Match) -> dict[str, Any]:
 
 
 def _dense(target: Target, match: Match) -> Block | Miss:
-    gemm = match.find("Gemm")
-    if refusal := guards.gemm(match.view, gemm):
+    gemm, table = match.find("Gemm"), match.find(*TABLES) is not None
+    if refusal := guards.gemm(match.view, gemm) or _incapable(target, {"activation.table": table, "dense.table": table}):
         return Miss(refusal)
     rank = len(match.view.shape(match.inputs[0]) or (None, None))
-    return Block(
-        gemm.name, "dense", match.inputs, match.output, flatten=rank > 2, activation=_activation(match), arrays=_weights(match.view, gemm),
-    )
+    return Block(gemm.name, "dense", match.inputs, match.output, flatten=rank > 2, arrays=_weights(match.view, gemm), **_post(match))
 
 
 def _add(target: Target, match: Match) -> Block | Miss:
@@ -135,7 +139,9 @@ def _activation(match: Match) -> Activation | None:
 def _table(node: Node | None) -> Activation | None:
     if node is None:
         return None
-    return Activation(TABLES[node.op], alpha=node.native.attributes.get_float("alpha", 0.01) if node.op == "LeakyRelu" else None)
+    attributes = node.native.attributes
+    name = "gelu_tanh" if attributes.get_string("approximate", "none") == "tanh" else TABLES[node.op]
+    return Activation(name, alpha=attributes.get_float("alpha", SLOPES[node.op]) if node.op in SLOPES else None)
 
 
 def _pool(match: Match) -> Pool | None:
