@@ -46,7 +46,7 @@ def test_check_json_and_arguments(api: Any, run: Any, net: Path) -> None:
 
 def test_plugins_lists_all(run: Any) -> None:
     text = run("plugins").stdout
-    for name in ("quantizeml-core", "quantizeml-onnx", "quantizeml-akida1", "quantizeml-akida2", "nothing in this version"):
+    for name in ("quantizeml-core", "quantizeml-onnx", "quantizeml-akida1", "quantizeml-akida2", "quantizeml-keras"):
         assert name in text
 
 

@@ -113,7 +113,7 @@ def test_a_configuration_that_is_none(api: Any, run: Any, net: Path, text: str, 
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("absent.onnx", "there is no such file"), ("net.h5", "Keras models are not supported in this version"), ("net.t", "no frontend reads"),
+    ("absent.onnx", "there is no such file"), ("net.h5", "there is no such file"), ("net.t", "no frontend reads"),
 ])
 def test_a_model_that_is_none(api: Any, run: Any, tmp_path: Path, name: str, message: str) -> None:
     result = run("quantize", "-m", tmp_path / name)

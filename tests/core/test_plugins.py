@@ -198,12 +198,12 @@ def test_a_target_passes_through() -> None:
 
 @pytest.mark.parametrize(("model", "error", "message"), [
     ("net.onnx", PluginError, "net.onnx: the frontend for it is not installed. Run `pip install quantizeml-onnx`"),
-    (Path("net.h5"), ModelError, "Keras models are not supported in this version.*Export the network to ONNX"),
-    ("net.KERAS", ModelError, "Keras models are not supported"),
+    (Path("net.h5"), PluginError, "the frontend for it is not installed. Run `pip install quantizeml-keras`"),
+    ("net.KERAS", PluginError, "Run `pip install quantizeml-keras`"),
     ("net.pt", ModelError, "no frontend reads this kind of model"),
     ("net", ModelError, "no frontend reads this kind of model"),
     (3, ModelError, "model of class int: no frontend reads"),
-    (type("Model", (), {"__module__": "keras.src.models"})(), ModelError, "Keras models are not supported"),
+    (type("Model", (), {"__module__": "tf_keras.src.models"})(), ModelError, "tf_keras models in memory are not supported.*Save it as .h5"),
 ])
 def test_a_model_without_a_frontend(model: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
