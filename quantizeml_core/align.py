@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from .blocks import Block
+from .blocks import MOVES, Block
 
 Steps = Mapping[str, np.ndarray]
 
@@ -34,7 +34,7 @@ def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], s
     for block in blocks:
         if block.kind == "add":
             ties.tie(*block.inputs, block.output)
-        elif block.kind == "concat":
+        elif block.kind in MOVES:
             ties.alias(block.output, block.inputs)
     for tensor in shared:
         ties.gather(tensor)
@@ -73,7 +73,7 @@ class _Ties:
         self.tied |= dict.fromkeys(tensors)
 
     def alias(self, output: str, inputs: Iterable[str]) -> None:
-        """A concatenation's channels are its inputs' channels."""
+        """The channels of what is only moved are the channels of its inputs, side by side."""
         self.slots[output] = np.concatenate([self.slots[t] for t in inputs])
         self.scalar.discard(output)
 

@@ -5,6 +5,7 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
 
     conv2d, depthwise2d   weight (F, C/groups, kh, kw)     bias (F,)     pad_value (C,)
     dense                 weight (F, Cin), Cin in C,H,W order when `flatten`
+    upsample2d            `strides` are the factors (h, w) by which each pixel is repeated
 """
 
 from __future__ import annotations
@@ -41,9 +42,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "dense": Kind(("weight", "bias"), frozenset({"activation"})),
     "add": Kind((), frozenset({"activation"}), inputs=2),
     "concat": Kind((), frozenset(), inputs=2),
+    "upsample2d": Kind((), frozenset()),
 })
 
 LINEAR = frozenset({"conv2d", "depthwise2d", "dense"})
+MOVES = frozenset({"concat", "upsample2d"})
+"""Kinds that move integers and change none: the output's format is that of the inputs."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,11 @@ def concat(block: Block, x: Ints, y: Ints) -> Ints:
     return np.concatenate([x, y], axis=1)
 
 
+def upsample(block: Block, x: Ints) -> Ints:
+    """Every pixel repeated `strides` times in height and width."""
+    return x.repeat(block.strides[0], axis=2).repeat(block.strides[1], axis=3)
+
+
 def max_pool(x: Ints, pool: Pool) -> Ints:
     """Maximum over windows; padding never wins."""
     padded = _pad(x, pool.pads, np.iinfo(np.int64).min)
@@ -136,4 +141,5 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 
 KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "conv2d": linear, "depthwise2d": linear, "dense": linear, "add": add, "concat": concat,
+    "upsample2d": upsample,
 }

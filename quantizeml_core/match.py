@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 NO_RULE = "no rule covers it"
+REFUSES = "refuses it: "
 REQUESTED = "quantization was asked to end here"
 
 
@@ -170,16 +171,16 @@ class _Walk:
         with _blame(rule, nodes[0]):
             outcome = rule.build(match)
         outcome = _checked(rule, match, outcome)
-        return replace(outcome, reason=f"refuses it: {outcome.reason}") if isinstance(outcome, Miss) else outcome
+        return replace(outcome, reason=REFUSES + outcome.reason) if isinstance(outcome, Miss) else outcome
 
     def note(self, miss: Miss) -> None:
         self.misses.setdefault(miss.node, []).append(miss)
 
     def nearest(self, node: Node) -> str:
-        """The miss with most nodes matched; failing that, where rules would have taken this operation."""
+        """The miss that says most: a rule's own refusal, then most nodes matched; failing any, where rules would have taken this operation."""
         misses = self.misses.get(node.name)
         if misses:
-            return min(misses, key=lambda m: (-m.progress, m.rule.order if m.rule else ())).text()
+            return min(misses, key=lambda m: (not m.reason.startswith(REFUSES), -m.progress, m.rule.order if m.rule else ())).text()
         return _elsewhere(self.rules, node.op)
 
 
@@ -191,7 +192,7 @@ def _accepting(lines: tuple[Line, ...], depth: int, view: GraphView, node: Node)
     if accepting or (depth == 0 and not refusals):
         return accepting, ""
     expected = _listing(sorted({s.op for s in steps}))
-    return (), next((f"refuses it: {r}" for r in refusals.values() if r), f"expected {expected}, got {node.op}")
+    return (), next((REFUSES + r for r in refusals.values() if r), f"expected {expected}, got {node.op}")
 
 
 def _elsewhere(rules: Sequence[Rule], op: str) -> str:

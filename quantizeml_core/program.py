@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from . import numerics
-from .blocks import KINDS, Block
+from .blocks import KINDS, MOVES, Block
 from .errors import ModelError
 from .files import atomic_write
 from .kernels import KERNELS
@@ -147,7 +147,7 @@ def reach(program: Program, tensor: str) -> tuple[int, int]:
     fmt = program.formats[tensor]
     producer = next(b for b in program.blocks if b.output == tensor)
     low, high = fmt.range
-    if producer.kind == "concat":
+    if producer.kind in MOVES:
         parts = [reach(program, t) for t in producer.inputs]
         return min(p[0] for p in parts), max(p[1] for p in parts)
     return (0 if producer.activation and not producer.activation.is_table else low), high

@@ -173,6 +173,10 @@ class _Solver:
         shift = numerics.round_half_even(np.log2(step / unit))
         return Solution(Format(layer.output_bits, layer.signed, step), unit, shift=shift, operand_shifts=shifts)
 
+    def _upsample2d(self, block: Block, layer: LayerPlan) -> Solution:
+        source = self.formats[block.inputs[0]]
+        return Solution(Format(source.bits, source.signed, source.step))
+
     def _concat(self, block: Block, layer: LayerPlan) -> Solution:
         parts = [self.formats[t] for t in block.inputs]
         signed = any(p.signed for p in parts)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import numerics
-from ..blocks import LINEAR, Block
+from ..blocks import LINEAR, MOVES, Block
 from ..plan import Plan
 from ..program import Program
 from ..samples import Samples
@@ -60,7 +60,7 @@ def _saturated(program: Program, samples: Samples) -> Iterator[Finding]:
     batch = next(iter(samples.batches(64)))
     for block, values in program.trace(batch):
         fmt = program.formats[block.output]
-        if fmt.bits > 8 or block.kind in ("input", "concat"):
+        if fmt.bits > 8 or block.kind in ("input", *MOVES):
             continue
         low, high = fmt.range
         ends = values == high if block.activation else (values == high) | (values == low)

@@ -48,6 +48,11 @@ def test_max_pool_pads_never_win() -> None:
     assert max_pool(x, Pool("max", (2, 2), (2, 2), (1, 1, 0, 0))).tolist() == [[[[-5, -5], [-5, -5]]]]
 
 
+def test_upsampling_repeats_pixels() -> None:
+    block = Block("u", "upsample2d", ("x",), "y", strides=(2, 3))
+    assert KERNELS["upsample2d"](block, np.array([[[[1, -2]]]])).tolist() == [[[[1, 1, 1, -2, -2, -2]] * 2]]
+
+
 def test_global_average_is_a_sum_after_the_activation() -> None:
     block = Block("c", "conv2d", ("x",), "y", activation=Activation("relu"), pool=Pool("gap"), arrays={"weight": np.ones((1, 1, 1, 1), np.int64)})
     assert KERNELS["conv2d"](block, np.array([[[[-7, 2], [3, -1]]]])).item() == 5

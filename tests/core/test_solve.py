@@ -12,7 +12,7 @@ from networks import networks, plans
 
 from quantizeml_core import numerics
 from quantizeml_core.bake import bake
-from quantizeml_core.blocks import LINEAR, Activation, Block
+from quantizeml_core.blocks import LINEAR, MOVES, Activation, Block
 from quantizeml_core.blueprint import Blueprint
 from quantizeml_core.calibration import Range
 from quantizeml_core.plan import LayerPlan, Plan
@@ -45,7 +45,7 @@ def test_every_range_is_covered(data: st.DataObject) -> None:
     blueprint = data.draw(networks())
     plan, ranges = data.draw(plans(blueprint))
     solutions = solve(blueprint, plan, ranges)
-    for block in (b for b in blueprint.blocks if b.kind not in ("input", "concat")):
+    for block in (b for b in blueprint.blocks if b.kind not in ("input", *MOVES)):
         layer, fmt = plan.layers[block.name], solutions[block.name].output
         bound = block.activation.bound if block.activation and block.activation.bound is not None else np.inf
         if layer.output_bits is not None:

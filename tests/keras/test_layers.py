@@ -106,6 +106,7 @@ NETS = {
     "a raw clipped ReLU": chain((12,), conv((4, 12), kind="dense", activation=RELU6), outputs=[(4,)], raw=True),
     "a table": chain((3, 6, 6), conv((4, 3, 3, 3), activation=GELU, probe="p"), outputs=[(4, 4, 4)]),
     "a table before a global sum": chain((3, 6, 6), conv((4, 3, 3, 3), activation=GELU, probe="p", pool=Pool("gap")), outputs=[(4, 1, 1)]),
+    "repeated pixels": chain((3, 4, 5), conv((4, 3, 1, 1)), Block("u", "upsample2d", ("t_c",), "t_u", strides=(2, 3)), outputs=[(4, 4, 5), (4, 8, 15)]),
     "one bit": chain((3, 6, 6), conv((4, 3, 3, 3), activation=RELU), outputs=[(4, 4, 4)], bits=1, weight_bits=2),
     "four bits, then eight": chain((3, 6, 6), conv((4, 3, 3, 3), activation=RELU), conv((5, 4, 3, 3), source="t_c", name="d"),
                                    outputs=[(4, 4, 4), (5, 2, 2)], bits=4, weight_bits=4),

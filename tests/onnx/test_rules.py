@@ -14,6 +14,8 @@ from quantizeml_core.blueprint import Blueprint
 from quantizeml_core.builtin import GENERIC
 from quantizeml_core.match import stop_message
 from quantizeml_core.target import Target
+from quantizeml_onnx import guards
+from quantizeml_onnx.observe import session
 from quantizeml_onnx.rules import builtin_rules
 from quantizeml_onnx.survey import survey
 
@@ -23,6 +25,7 @@ CONSTANTS = {
     "wm": np.ones((8, 1, 3, 3), np.float32), "w1d": np.ones((4, 3, 3), np.float32),
     "g": np.ones((5, 3), np.float32), "gb": np.arange(5, dtype=np.float32), "gb1": np.ones((1, 5), np.float32), "gs": np.float32(2),
     "gn": np.ones((2, 5), np.float32), "gt": np.ones((3, 5), np.float32), "gf": np.ones((5, 192), np.float32), "gc": np.ones((5, 144), np.float32),
+    "f22": np.float32([1, 1, 2, 2]), "f23": np.float32([1, 1, 2, 3]), "f2h": np.float32([1, 1, 2, 1.5]), "s18": np.int64([1, 4, 18, 12]),
     "zero": np.float32(0), "six": np.float32(6), "minus": np.float32(-1), "huge": np.float32(3.4028235e38), "half": np.float32([[[[0.5]]]]),
 }
 
@@ -170,6 +173,33 @@ def test_a_table_names_the_tensor_that_sizes_its_index(body: str, probe: str) ->
     assert blocks(f"c = Conv(x, w) {body}")[-1].probe == probe
 
 
+RESIZE = 'Resize<mode="nearest", coordinate_transformation_mode="{}", nearest_mode="{}">'
+ASYMMETRIC = RESIZE.format("asymmetric", "floor")
+
+
+@pytest.mark.parametrize("body, factors", [
+    (f"y = {ASYMMETRIC}(c, , f23)", (2, 3)),
+    (f"y = {ASYMMETRIC}(c, , , s18)", (3, 2)),
+    ("y = Resize(c, , f23)", (2, 3)),
+    (f"y = {RESIZE.format('pytorch_half_pixel', 'round_prefer_ceil')}(c, , f23)", (2, 3)),
+    (f"y = {RESIZE.format('tf_half_pixel_for_nn', 'floor')}(c, , f23)", (2, 3)),
+    (f"y = {RESIZE.format('asymmetric', 'round_prefer_floor')}(c, , f22)", (2, 2)),
+])
+def test_upsampling(body: str, factors: tuple[int, int]) -> None:
+    last = blocks(f"c = Conv(x, w) {body}")[-1]
+    assert (last.kind, last.name, last.strides, last.inputs) == ("upsample2d", "n_y", factors, ("c",))
+
+
+@pytest.mark.parametrize(("mode", "nearest"), sorted(guards.REPEATING))
+@pytest.mark.parametrize("factor", [1, 2, 3, 5, 8])
+def test_modes_that_repeat_pixels_do(mode: str, nearest: str, factor: int) -> None:
+    """By onnxruntime's own Resize."""
+    text = f'<ir_version: 10, opset_import: ["" : 18]> g (float[1,1,1,7] x, float[4] s) => (float[N,C,H,W] y) {{ y = {RESIZE.format(mode, nearest)}(x, , s) }}'
+    x = np.arange(7, dtype=np.float32).reshape(1, 1, 1, 7)
+    (y,) = session(onnx.parser.parse_model(text).SerializeToString()).run(None, {"x": x, "s": np.float32([1, 1, 1, factor])})
+    assert np.array_equal(y, x.repeat(factor, axis=3))
+
+
 C, DW = "conv2d (quantizeml-onnx)", "depthwise2d (quantizeml-onnx)"
 NEAREST = "no rule covers it. Nearest: "
 POST = "Clip, Elu, Gelu, GlobalAveragePool, HardSigmoid, HardSwish, LeakyRelu, MaxPool, Relu, Sigmoid, Swish or Tanh"
@@ -227,6 +257,12 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
     ("c = Conv(x, w) d = GlobalAveragePool(c) e = Conv(x, w) y = Add(d, e)", IMAGE,
      f"(Add): {NEAREST}add (quantizeml-onnx) refuses it: it adds shapes (None, 4, 1, 1) and (None, 4, 6, 6), "
      "only equal ones can be quantized."),
+    (f"c = Conv(x, w) y = {ASYMMETRIC}(c, , f2h)", IMAGE,
+     "(Resize): " + NEAREST + "upsample2d (quantizeml-onnx) refuses it: its factors are not whole numbers in height and width of images of a known size."),
+    ('c = Conv(x, w) y = Resize<mode="linear">(c, , f22)', IMAGE,
+     f"(Resize): {NEAREST}upsample2d (quantizeml-onnx) refuses it: its mode is linear, only nearest can be quantized."),
+    (f"c = Conv(x, w) y = {RESIZE.format('align_corners', 'floor')}(c, , f22)", IMAGE,
+     f"(Resize): {NEAREST}upsample2d (quantizeml-onnx) refuses it: it picks pixels by align_corners and floor, only repeated ones can be quantized."),
     ("c = Conv(x, w) d = Conv(x, w) y = Concat<axis=2>(c, d)", IMAGE,
      f"(Concat): {NEAREST}concat (quantizeml-onnx) refuses it: it joins along axis 2, only channels (axis 1) can be quantized."),
     ("c = Conv(x, w) d = Conv(x, w) e = Conv(x, w) y = Concat<axis=1>(c, d, e)", IMAGE,
@@ -241,6 +277,7 @@ def test_a_refusal_says_what_to_change(body: str, inputs: str, message: str) -> 
     ("concat", "c = Conv(x, w) d = Conv(x, w) y = Concat<axis=1>(c, d)", IMAGE, ["conv2d", "conv2d"]),
     ("depthwise2d", "y = Conv<group=4>(x, wd)", MIXED, []),
     ("activation.table", "c = Conv(x, w) y = HardSwish(c)", IMAGE, ["conv2d"]),
+    ("upsample2d", "c = Conv(x, w) y = Resize(c, , f22)", IMAGE, ["conv2d"]),
     ("dense.table", "d = Gemm<transB=1>(x, g) y = Sigmoid(d)", VECTOR, ["dense"]),
 ])
 def test_what_a_target_lacks_stays_float_with_its_reason(missing: str, body: str, inputs: str, ops: list[str]) -> None:

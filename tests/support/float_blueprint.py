@@ -25,6 +25,8 @@ def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
         return x * _wide(block.arrays.get("scale", np.ones(1)), x.ndim) + _wide(block.arrays.get("offset", np.zeros(1)), x.ndim)
     if block.kind == "concat":
         return np.concatenate(inputs, axis=1)
+    if block.kind == "upsample2d":
+        return np.kron(inputs[0], np.ones((1, 1, *block.strides)))
     value = inputs[0] + inputs[1] if block.kind == "add" else _linear(block, inputs[0])
     return _post(block, value)
 

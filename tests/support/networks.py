@@ -75,13 +75,23 @@ def pools(draw: st.DrawFn, size: tuple[int, ...], activation: Activation | None)
 
 
 @st.composite
+def resamplings(draw: st.DrawFn, net: Network, source: str) -> str:
+    """A block that changes the size of an image without weights."""
+    channels, height, width = (int(s or 0) for s in net.shapes[source][1:])
+    factors = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    block = Block(f"b{len(net.blocks)}", "upsample2d", (source,), f"tb{len(net.blocks)}", strides=factors)
+    return net.put(block, (None, channels, height * factors[0], width * factors[1]))
+
+
+@st.composite
 def networks(draw: st.DrawFn) -> Blueprint:
-    """A chain of up to four blocks, sometimes with a residual addition or a concatenation, sometimes ending in a Dense."""
+    """A chain of up to three convolutions, images resampled in between, sometimes with a join of two branches, sometimes ending in a Dense."""
     net = Network(np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
     channels, height, width = draw(st.integers(1, 4)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
     tensor = net.put(Block("quantize", "input", ("x",), "quantize", perm=(0, 1, 2, 3)), (None, channels, height, width))
     for _ in range(draw(st.integers(1, 3))):
         tensor = draw(convolutions(net, tensor))
+        tensor = draw(resamplings(net, tensor)) if draw(st.integers(0, 3)) == 3 else tensor
     if draw(st.booleans()):
         tensor = draw(joins(net, tensor))
     if draw(st.booleans()):

@@ -14,14 +14,23 @@ from quantizeml_core.bake import Quantization
 from quantizeml_core.blocks import Block
 
 from .graph import Graph
-from .layers import Dequantizer, InputQuantizer, QuantizedAdd, QuantizedConcatenate, QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D
+from .layers import (
+    Dequantizer,
+    InputQuantizer,
+    QuantizedAdd,
+    QuantizedConcatenate,
+    QuantizedConv2D,
+    QuantizedDense,
+    QuantizedDepthwiseConv2D,
+    QuantizedUpSampling2D,
+)
 from .layers.base import QuantizedLayer
 from .rebuild import Remainder, assemble, model_inputs
 from .specs import spec_of, start_kernel
 
 LAYERS: Mapping[str, type[QuantizedLayer]] = {
     "input": InputQuantizer, "conv2d": QuantizedConv2D, "depthwise2d": QuantizedDepthwiseConv2D, "dense": QuantizedDense,
-    "add": QuantizedAdd, "concat": QuantizedConcatenate,
+    "add": QuantizedAdd, "concat": QuantizedConcatenate, "upsample2d": QuantizedUpSampling2D,
 }
 
 

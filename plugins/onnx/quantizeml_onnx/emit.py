@@ -73,7 +73,7 @@ def _attributes(program: Program, block: Block, call: contract.Call) -> dict[str
     attributes: dict[str, object] = {}
     if block.kind == "input":
         return {"perm": list(block.perm or range(len(program.shapes[block.output])))}
-    if "pads" in call.parameters:
+    if "pads" in call.parameters or block.kind == "upsample2d":
         attributes["strides"] = list(block.strides)
     if block.kind == "depthwise2d" or block.groups != 1:
         attributes["groups"] = block.groups

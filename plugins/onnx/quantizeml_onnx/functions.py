@@ -14,6 +14,8 @@ What follows the accumulator is in `tails`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import onnx
 from onnx import parser
@@ -30,7 +32,7 @@ from .convolution import conv
 
 def body(program: Program, block: Block) -> Body:
     """The fastest body that is proven to give the program's integers."""
-    return {"input": _input, "add": _add, "concat": _concat, "dense": _dense}.get(block.kind, conv)(program, block)
+    return BODIES[block.kind](program, block)
 
 
 def function(call: Call, body: Body, inputs: tuple[str, ...], opset: int) -> onnx.FunctionProto:
@@ -61,6 +63,13 @@ def _input(program: Program, block: Block) -> Body:
 
 def _concat(program: Program, block: Block) -> Body:
     return Body("", ("Z = Concat <axis = 1> (X, Y)",))
+
+
+def _upsample(program: Program, block: Block) -> Body:
+    lines = ["f = Constant <value_ints: ints = @strides> ()", "ff = Cast <to = 1> (f)", "ones = Constant <value_floats = [1.0, 1.0]> ()",
+             "scales = Concat <axis = 0> (ones, ff)",
+             'Z = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> (X, , scales)']
+    return Body("", tuple(lines), ("strides",))
 
 
 def _add(program: Program, block: Block) -> Body:
@@ -106,3 +115,8 @@ def _add_reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
         low, high = program.formats[tensor].range
         parts.append((block.arrays[name].astype(np.int64) * low, block.arrays[name].astype(np.int64) * high))
     return parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]
+
+
+BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
+    "input": _input, "conv2d": conv, "depthwise2d": conv, "dense": _dense, "add": _add, "concat": _concat, "upsample2d": _upsample,
+}

@@ -197,5 +197,37 @@ def channel_concat(view: OnnxView, node: Node) -> str | None:
     return f"it joins {count} tensors ({len(node.inputs)} computed), only two computed ones can be quantized"
 
 
+#: Modes of a nearest Resize that repeat each pixel, whatever the whole factor: (coordinate_transformation_mode, nearest_mode).
+REPEATING = frozenset({
+    ("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("half_pixel", "round_prefer_ceil"), ("pytorch_half_pixel", "round_prefer_floor"),
+    ("pytorch_half_pixel", "round_prefer_ceil"), ("tf_half_pixel_for_nn", "floor"),
+})
+
+
+def repeats(view: OnnxView, node: Node) -> str | None:
+    """Nearest neighbour, whole factors in height and width, each pixel repeated."""
+    mode, *modes = (node.native.attributes.get_string(name, default) for name, default in (
+        ("mode", "nearest"), ("coordinate_transformation_mode", "half_pixel"), ("nearest_mode", "round_prefer_floor")))
+    if mode != "nearest":
+        return f"its mode is {mode}, only nearest can be quantized"
+    factors = resize_factors(view, node)
+    if factors is None:
+        return "its factors are not whole numbers in height and width of images of a known size"
+    halved = tuple(modes) == ("asymmetric", "round_prefer_floor") and max(factors) <= 2
+    return None if tuple(modes) in REPEATING or halved else f"it picks pixels by {modes[0]} and {modes[1]}, only repeated ones can be quantized"
+
+
+def resize_factors(view: OnnxView, node: Node) -> tuple[int, int] | None:
+    """Whole factors (h, w) of a Resize on images, None when it has others."""
+    before, after = view.shape(node.inputs[0]), view.shape(node.outputs[0])
+    if len(node.inputs) != 1 or before is None or after is None or len(before) != 4 or None in (*before[1:], *after[1:]):
+        return None
+    ratios = [divmod(new, old) for old, new in zip(before[1:], after[1:], strict=True)]
+    scales = operand(view, node, 2)
+    exact = scales is None or scales.size == 0 or all(float(s).is_integer() for s in scales)
+    whole = exact and all(quotient >= 1 and rest == 0 for quotient, rest in ratios) and ratios[0][0] == 1
+    return (ratios[1][0], ratios[2][0]) if whole else None
+
+
 def _tuple(values: tuple[int, ...]) -> str:
     return "(" + ", ".join(map(str, values)) + ")"

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from quantizeml_core.blocks import Activation, Block, Pool
+from quantizeml_core.blocks import MOVES, Activation, Block, Pool
 from quantizeml_core.program import Format, Program
 
 from . import contract
@@ -83,7 +83,7 @@ def _format(tail: str, attributes: Mapping[str, Any], given: Mapping[str, np.nda
     step = 1.0 / numpy_helper.to_array(attributes["scale"])
     if kind == "input":
         return Format(8, given["zp"].dtype == np.int8, step, given["zp"])
-    if kind == "concat":
+    if kind in MOVES:
         signed = any(f.signed for f in sources)
         return Format(max(f.bits + (signed and not f.signed) for f in sources), signed, step)
     bits = int(attributes.get("output_bits", 8 if "Scaled" in tail else 32))

@@ -4,6 +4,7 @@
     dense                 [Flatten] Gemm [activation]
     add                   Add [Relu | Clip]
     concat                Concat of two tensors
+    upsample2d            Resize that repeats pixels
     identity              the lines of conv2d without their Conv, on images: a conv2d whose 1x1 kernel is the identity
 
 An activation is Relu, Clip(0, b), or one of `TABLES`. The graph is the sanitized one; what a node must look like stands in `guards`.
@@ -60,6 +61,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("dense", P.opt(P("Flatten", guards.flatten)) >> P("Gemm") >> P.opt(RELU | TABLE), _dense),
         rule("depthwise2d", P("Conv", guards.depthwise) >> POST, partial(_convolution, "depthwise2d")),
         rule("identity", ALONE, _identity),
+        rule("upsample2d", P("Resize", guards.repeats), _upsample),
     )
 
 
@@ -120,6 +122,13 @@ def _concat(target: Target, match: Match) -> Block | Miss:
     concat = match.nodes[0]
     refusal = guards.channel_concat(match.view, concat) or _incapable(target, {"concat": True})
     return Miss(refusal) if refusal else Block(concat.name, "concat", match.inputs, match.output)
+
+
+def _upsample(target: Target, match: Match) -> Block | Miss:
+    resize = match.nodes[0]
+    refusal = _incapable(target, {"upsample2d": True})
+    factors = guards.resize_factors(match.view, resize)
+    return Miss(refusal) if refusal else Block(resize.name, "upsample2d", match.inputs, match.output, strides=factors)
 
 
 def _incapable(target: Target, needed: Mapping[str, bool]) -> str | None:

@@ -6,8 +6,9 @@ from .base import QuantizedLayer
 from .ends import Dequantizer, InputQuantizer
 from .joins import QuantizedAdd, QuantizedConcatenate
 from .linear import QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
+from .resampling import QuantizedUpSampling2D
 
 __all__ = [
     "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedConcatenate", "QuantizedConv2D", "QuantizedDense", "QuantizedDepthwiseConv2D",
-    "QuantizedLayer", "QuantizedLinear",
+    "QuantizedLayer", "QuantizedLinear", "QuantizedUpSampling2D",
 ]
