@@ -66,6 +66,11 @@ class Net:
         data = self._arrays()
         return self.prepare(data["x_test"], data), data["y_test"]
 
+    def train(self) -> tuple[np.ndarray, np.ndarray]:
+        """The whole train part: inputs as the network takes them, and labels (N,)."""
+        data = self._arrays()
+        return self.prepare(data["x_train"], data), data["y_train"]
+
     def _arrays(self) -> Arrays:
         with np.load(HERE / "data" / self.data) as file:
             return dict(file)
