@@ -7,7 +7,7 @@ the noise they add is smallest (`common_base`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -39,6 +39,14 @@ def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], s
     for tensor in shared:
         ties.gather(tensor)
     return ties.solve()
+
+
+def bound(blocks: Sequence[Block]) -> frozenset[str]:
+    """Tensors that an addition reads or writes, directly or behind blocks that only move. `blocks` in topological order."""
+    found = {t for b in blocks if b.kind == "add" for t in (*b.inputs, b.output)}
+    for block in reversed(blocks):
+        found |= set(block.inputs) if block.kind in MOVES and block.output in found else set()
+    return frozenset(found)
 
 
 class _Ties:

@@ -5,6 +5,7 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
 
     conv2d, depthwise2d   weight (F, C/groups, kh, kw)     bias (F,)     pad_value (C,)
     dense                 weight (F, Cin), Cin in C,H,W order when `flatten`
+    multiply              two inputs of one rank; axes of size 1 are repeated, as numpy does
     upsample2d            `strides` are the factors (h, w) by which each pixel is repeated
 """
 
@@ -42,6 +43,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "dense": Kind(("weight", "bias"), frozenset({"activation"})),
     "add": Kind((), frozenset({"activation"}), inputs=2),
     "concat": Kind((), frozenset(), inputs=2),
+    "multiply": Kind((), frozenset({"activation"}), inputs=2),
     "upsample2d": Kind((), frozenset()),
 })
 

@@ -17,7 +17,7 @@ GENERIC = Target(
     per_axis_activations=True,
     defaults={"input_weight_bits": 8, "weight_bits": 8, "activation_bits": 8, "per_tensor_activations": False},
     bias_mantissa_bits=None,
-    accumulator_bits={"input_conv2d": 32, "conv2d": 32, "depthwise2d": 32, "dense": 32, "add": 32, "concat": 32},
+    accumulator_bits={"input_conv2d": 32, "conv2d": 32, "depthwise2d": 32, "dense": 32, "add": 32, "concat": 32, "multiply": 32},
     capabilities=frozenset(CAPABILITIES),
 )
 
@@ -25,6 +25,8 @@ COMMANDS = (
     ("quantize", "Quantize a model to integers."),
     ("check", "Report what is inexact, saturated or not allowed in a model."),
     ("config", "Dump the configuration a quantized model was made with."),
+    ("export", "Write a quantized model as ONNX, with the same integers."),
+    ("insert_rescaling", "Insert a Rescaling layer at the beginning of a model."),
     ("targets", "List the hardware targets, or show one."),
     ("plugins", "List the installed plugins, and why one could not be loaded."),
     ("version", "Show the versions of everything that takes part."),

@@ -46,6 +46,11 @@ def add(block: Block, x: Ints, y: Ints) -> Ints:
     return _post(block, x * a + y * b)
 
 
+def multiply(block: Block, x: Ints, y: Ints) -> Ints:
+    """x * y, axes of size 1 repeated, then the usual tail."""
+    return _post(block, x * y)
+
+
 def concat(block: Block, x: Ints, y: Ints) -> Ints:
     """Integers pass through; the output's steps are the inputs' steps side by side."""
     return np.concatenate([x, y], axis=1)
@@ -141,5 +146,5 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 
 KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "conv2d": linear, "depthwise2d": linear, "dense": linear, "add": add, "concat": concat,
-    "upsample2d": upsample,
+    "multiply": multiply, "upsample2d": upsample,
 }

@@ -191,6 +191,13 @@ def multiplier_at_least(ratio: ArrayLike, grid: str = ANY) -> tuple[Ints, Ints]:
     return m[np.minimum(index, len(value) - 1)], f[np.minimum(index, len(value) - 1)]
 
 
+def multiplier_closest(ratio: ArrayLike) -> tuple[Ints, Ints]:
+    """M and f of the representable M * 2^-f closest to ratio, element by element; within the hardware's range of shifts no further than ratio / 256."""
+    below, above = multiplier_at_most(ratio), multiplier_at_least(ratio)
+    up = multiplier_value(*above) - ratio < ratio - multiplier_value(*below)
+    return np.where(up, above[0], below[0]), np.where(up, above[1], below[1])
+
+
 def multiplier_nearest(ratio: ArrayLike) -> tuple[Ints, Ints]:
     """The reference's choice: round(ratio * 2^f) on 8 unsigned bits, w = ceil(log2 ratio) (+1 at exact powers of two), f = 8 - w."""
     ratio = np.where(np.asarray(ratio, np.float64) > 0, ratio, 0.5)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import numerics, tables
+from .align import bound
 from .blocks import LINEAR, Block
 from .blueprint import Blueprint
 from .calibration import Range
@@ -70,6 +71,7 @@ class _Solver:
         self.blueprint, self.plan, self.ranges, self.scheme = blueprint, plan, ranges, scheme
         self.needs = {b.output: self._need(plan.layers[b.name]) for b in blueprint.blocks}
         self.given = self._alignments()
+        self.bound = bound(blueprint.blocks)
         self.formats: dict[str, Format] = {}
 
     def run(self) -> dict[str, Solution]:
@@ -172,6 +174,20 @@ class _Solver:
         step = self.given[block.output]
         shift = numerics.round_half_even(np.log2(step / unit))
         return Solution(Format(layer.output_bits, layer.signed, step), unit, shift=shift, operand_shifts=shifts)
+
+    def _multiply(self, block: Block, layer: LayerPlan) -> Solution:
+        x, y = (self.formats[t].step for t in block.inputs)
+        return self._rescaled(block, layer, x * y)
+
+    def _rescaled(self, block: Block, layer: LayerPlan, acc_step: Floats) -> Solution:
+        """An accumulator whose step nothing can widen: a free output step follows it exactly, a given one is met by the closest multiplier."""
+        if layer.output_bits is None:
+            return Solution(Format(32, True, acc_step), acc_step)
+        step = self.given.get(block.output) if block.output in self.bound or acc_step.size > len(self.needs[block.output]) else None
+        if step is None:
+            return _solution(layer, self.scheme.free(acc_step, self.needs[block.output], numerics.ANY), acc_step)
+        m, f = numerics.multiplier_closest(acc_step / step)
+        return _solution(layer, Choice(acc_step, np.broadcast_to(step, m.shape), m, f), acc_step)
 
     def _upsample2d(self, block: Block, layer: LayerPlan) -> Solution:
         source = self.formats[block.inputs[0]]

@@ -48,6 +48,13 @@ def test_max_pool_pads_never_win() -> None:
     assert max_pool(x, Pool("max", (2, 2), (2, 2), (1, 1, 0, 0))).tolist() == [[[[-5, -5], [-5, -5]]]]
 
 
+def test_products_repeat_axes_of_size_one() -> None:
+    x, y = RNG.integers(-128, 128, (2, 3, 4, 5)), RNG.integers(-128, 128, (2, 3, 1, 1))
+    block = Block("m", "multiply", ("x", "y"), "z", arrays={"multiplier": np.array([131]), "shift": np.array([15]), "range": np.array([-128, 127])})
+    expected = [[[[(int(v) * int(y[n, c, 0, 0]) * 131 + 16384) >> 15 for v in row] for row in x[n, c]] for c in range(3)] for n in range(2)]
+    assert KERNELS["multiply"](block, x, y).tolist() == expected
+
+
 def test_upsampling_repeats_pixels() -> None:
     block = Block("u", "upsample2d", ("x",), "y", strides=(2, 3))
     assert KERNELS["upsample2d"](block, np.array([[[[1, -2]]]])).tolist() == [[[[1, 1, 1, -2, -2, -2]] * 2]]

@@ -40,6 +40,18 @@ def test_every_multiplier_is_exact(data: st.DataObject) -> None:
 
 @EXAMPLES
 @given(st.data())
+def test_products_are_exact_unless_an_addition_gives_their_step(data: st.DataObject) -> None:
+    blueprint = data.draw(networks())
+    plan, ranges = data.draw(plans(blueprint))
+    solutions = solve(blueprint, plan, ranges)
+    for block in (b for b in blueprint.blocks if b.kind == "multiply"):
+        s, tied = solutions[block.name], any(c.kind == "add" for c in blueprint.consumers(block.output))
+        gain = s.output.step * numerics.multiplier_value(s.multiplier, s.shift) / s.acc_step
+        np.testing.assert_allclose(gain, 1, rtol=2.0**-8 if tied else 1e-12)  # neighbouring multipliers are 2^-7 apart; float64 products
+
+
+@EXAMPLES
+@given(st.data())
 def test_every_range_is_covered(data: st.DataObject) -> None:
     """step * qmax reaches the calibrated range of every channel, but where a clipped ReLU ends it or a channel is quiet."""
     blueprint = data.draw(networks())

@@ -106,6 +106,13 @@ NETS = {
     "a raw clipped ReLU": chain((12,), conv((4, 12), kind="dense", activation=RELU6), outputs=[(4,)], raw=True),
     "a table": chain((3, 6, 6), conv((4, 3, 3, 3), activation=GELU, probe="p"), outputs=[(4, 4, 4)]),
     "a table before a global sum": chain((3, 6, 6), conv((4, 3, 3, 3), activation=GELU, probe="p", pool=Pool("gap")), outputs=[(4, 1, 1)]),
+    "a square": chain((3, 4, 4), conv((4, 3, 1, 1)), Block("m", "multiply", ("t_c", "t_c"), "t_m", activation=RELU6), outputs=[(4, 4, 4)] * 2),
+    "a gate": chain(
+        (3, 4, 5), conv((4, 3, 1, 1)), conv((4, 4, 1, 1), source="t_c", name="g", activation=Activation("sigmoid"), probe="p", pool=Pool("gap")),
+        Block("m", "multiply", ("t_c", "t_g"), "t_m"), outputs=[(4, 4, 5), (4, 1, 1), (4, 4, 5)]),
+    "a gate of vectors": chain(
+        (6,), conv((4, 6), kind="dense"), conv((4, 6), kind="dense", name="g", activation=Activation("sigmoid"), probe="p"),
+        Block("m", "multiply", ("t_g", "t_c"), "t_m"), outputs=[(4,)] * 3, per_axis=False),
     "repeated pixels": chain((3, 4, 5), conv((4, 3, 1, 1)), Block("u", "upsample2d", ("t_c",), "t_u", strides=(2, 3)), outputs=[(4, 4, 5), (4, 8, 15)]),
     "one bit": chain((3, 6, 6), conv((4, 3, 3, 3), activation=RELU), outputs=[(4, 4, 4)], bits=1, weight_bits=2),
     "four bits, then eight": chain((3, 6, 6), conv((4, 3, 3, 3), activation=RELU), conv((5, 4, 3, 3), source="t_c", name="d"),

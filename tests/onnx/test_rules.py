@@ -24,7 +24,7 @@ CONSTANTS = {
     "w4": np.ones((4, 4, 1, 1), np.float32), "wd": np.ones((4, 1, 3, 3), np.float32), "wg": np.ones((4, 2, 3, 3), np.float32),
     "wm": np.ones((8, 1, 3, 3), np.float32), "w1d": np.ones((4, 3, 3), np.float32),
     "g": np.ones((5, 3), np.float32), "gb": np.arange(5, dtype=np.float32), "gb1": np.ones((1, 5), np.float32), "gs": np.float32(2),
-    "gn": np.ones((2, 5), np.float32), "gt": np.ones((3, 5), np.float32), "gf": np.ones((5, 192), np.float32), "gc": np.ones((5, 144), np.float32),
+    "gn": np.ones((2, 5), np.float32), "gt": np.ones((3, 5), np.float32), "gf": np.ones((5, 192), np.float32), "gc": np.ones((5, 144), np.float32), "gd": np.ones((6, 4), np.float32),
     "f22": np.float32([1, 1, 2, 2]), "f23": np.float32([1, 1, 2, 3]), "f2h": np.float32([1, 1, 2, 1.5]), "s18": np.int64([1, 4, 18, 12]),
     "zero": np.float32(0), "six": np.float32(6), "minus": np.float32(-1), "huge": np.float32(3.4028235e38), "half": np.float32([[[[0.5]]]]),
 }
@@ -142,6 +142,9 @@ def test_dense_lines(body: str, inputs: str, flatten: bool, activation: Activati
     ("c = Conv(x, w) d = Conv(x, w) y = Add(c, d)", ("add", "n_y", ("c", "d"), None)),
     ("c = Conv(x, w) d = Conv(x, w) a = Add(c, d) y = Relu(a)", ("add", "n_a", ("c", "d"), RELU)),
     ("c = Conv(x, w) d = Conv(x, w) y = Concat<axis=1>(c, d)", ("concat", "n_y", ("c", "d"), None)),
+    ("c = Conv(x, w) d = Conv(x, w) y = Mul(c, d)", ("multiply", "n_y", ("c", "d"), None)),
+    ("c = Conv(x, w) y = Mul(c, c)", ("multiply", "n_y", ("c", "c"), None)),
+    ("c = Conv(x, w) d = GlobalAveragePool(c) m = Mul(d, c) y = Relu(m)", ("multiply", "n_m", ("d", "c"), RELU)),
     ("c = Conv(x, w) d = Conv(x, w) y = Concat<axis=-3>(c, d)", ("concat", "n_y", ("c", "d"), None)),
 ])
 def test_blocks_of_two_tensors(body: str, expected: tuple) -> None:
@@ -257,6 +260,11 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
     ("c = Conv(x, w) d = GlobalAveragePool(c) e = Conv(x, w) y = Add(d, e)", IMAGE,
      f"(Add): {NEAREST}add (quantizeml-onnx) refuses it: it adds shapes (None, 4, 1, 1) and (None, 4, 6, 6), "
      "only equal ones can be quantized."),
+    ("c = Conv(x, w) y = Mul(c, half)", IMAGE,
+     f"(Mul): {NEAREST}multiply (quantizeml-onnx) refuses it: one operand is a constant, only the product of two tensors can be quantized."),
+    ("c = Conv(x, w) p = GlobalAveragePool(c) f = Flatten(p) d = Gemm<transB=1>(f, gd) y = Mul(d, c)", IMAGE,
+     f"(Mul): {NEAREST}multiply (quantizeml-onnx) refuses it: it multiplies shapes (None, 6) and (None, 4, 6, 6), "
+     "only such of one rank, axes equal or 1, can be quantized."),
     (f"c = Conv(x, w) y = {ASYMMETRIC}(c, , f2h)", IMAGE,
      "(Resize): " + NEAREST + "upsample2d (quantizeml-onnx) refuses it: its factors are not whole numbers in height and width of images of a known size."),
     ('c = Conv(x, w) y = Resize<mode="linear">(c, , f22)', IMAGE,
@@ -277,6 +285,7 @@ def test_a_refusal_says_what_to_change(body: str, inputs: str, message: str) -> 
     ("concat", "c = Conv(x, w) d = Conv(x, w) y = Concat<axis=1>(c, d)", IMAGE, ["conv2d", "conv2d"]),
     ("depthwise2d", "y = Conv<group=4>(x, wd)", MIXED, []),
     ("activation.table", "c = Conv(x, w) y = HardSwish(c)", IMAGE, ["conv2d"]),
+    ("multiply", "c = Conv(x, w) d = Conv(x, w) y = Mul(c, d)", IMAGE, ["conv2d", "conv2d"]),
     ("upsample2d", "c = Conv(x, w) y = Resize(c, , f22)", IMAGE, ["conv2d"]),
     ("dense.table", "d = Gemm<transB=1>(x, g) y = Sigmoid(d)", VECTOR, ["dense"]),
 ])

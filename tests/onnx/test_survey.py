@@ -79,7 +79,6 @@ def test_the_entry_absorbs_layout_and_rescaling(body: str, inputs: str, perm: tu
     ("t = Mul(x, rows) y = Conv(t, w)", "float[N,3,8,8] x"),
     ("t = Transpose<perm=[1,0,2,3]>(x) y = Conv(t, w)", "float[3,N,8,8] x"),
     ("t = Div(two, x) y = Conv(t, w)", "float[N,3,8,8] x"),
-    ("t = Mul(x, x) y = Conv(t, w)", "float[N,3,8,8] x"),
     ("t = Mul(x, dead) y = Conv(t, w)", "float[N,3,8,8] x"),
     ("t = Cast<to=7>(x) y = Conv(t, w)", "float[N,3,8,8] x"),
 ])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -27,8 +27,10 @@ def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
         return np.concatenate(inputs, axis=1)
     if block.kind == "upsample2d":
         return np.kron(inputs[0], np.ones((1, 1, *block.strides)))
-    value = inputs[0] + inputs[1] if block.kind == "add" else _linear(block, inputs[0])
-    return _post(block, value)
+    return _post(block, SUMS[block.kind](*inputs) if block.kind in SUMS else _linear(block, inputs[0]))
+
+
+SUMS: Mapping[str, Callable[..., np.ndarray]] = {"add": np.add, "multiply": np.multiply}
 
 
 def _linear(block: Block, x: np.ndarray) -> np.ndarray:

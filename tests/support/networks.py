@@ -106,13 +106,23 @@ def networks(draw: st.DrawFn) -> Blueprint:
 
 @st.composite
 def joins(draw: st.DrawFn, net: Network, tensor: str) -> str:
-    """A parallel 1x1 branch, added to or concatenated with the tensor."""
-    shape = net.shapes[tensor]
-    arrays = net.weights(int(shape[1] or 0), int(shape[1] or 0), 1, True)
-    branch = net.put(Block("branch", "conv2d", (tensor,), "tbranch", activation=draw(activations(tables=False)), arrays=arrays), shape)
-    if draw(st.booleans()):
-        return net.put(Block("join", "add", (tensor, branch), "tjoin", activation=draw(activations(tables=False))), shape)
-    return net.put(Block("join", "concat", (tensor, branch), "tjoin"), (None, 2 * int(shape[1] or 0), *shape[2:]))
+    """A parallel 1x1 branch, added to, concatenated with or multiplied by the tensor; or a gate of one pixel that is multiplied, sometimes added behind."""
+    shape, kind = net.shapes[tensor], draw(st.sampled_from(["add", "concat", "multiply", "gate", "gate"]))
+    channels = int(shape[1] or 0)
+    gate, activation = kind == "gate", draw(activations(tables=False))
+    branch = net.put(Block(
+        "branch", "conv2d", (tensor,), "tbranch", activation=Activation("sigmoid") if gate else activation, pool=Pool("gap") if gate else None,
+        probe="pbranch" if gate else "", arrays=net.weights(draw(st.sampled_from([1, channels])) if gate else channels, channels, 1, True),
+    ), shape)
+    if gate:
+        net.shapes[branch] = (None, len(net.blocks[-1].arrays["weight"]), 1, 1)
+    if kind == "concat":
+        return net.put(Block("join", "concat", (tensor, branch), "tjoin"), (None, 2 * channels, *shape[2:]))
+    operands = (branch, tensor) if draw(st.booleans()) else (tensor, branch)
+    joined = net.put(Block("join", "add" if kind == "add" else "multiply", operands, "tjoin", activation=draw(activations(tables=False))), shape)
+    if not gate or draw(st.booleans()):
+        return joined
+    return net.put(Block("skip", "add", (tensor, joined), "tskip", activation=draw(activations(tables=False))), shape)
 
 
 @st.composite

@@ -22,6 +22,7 @@ from .layers import (
     QuantizedConv2D,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
+    QuantizedMultiply,
     QuantizedUpSampling2D,
 )
 from .layers.base import QuantizedLayer
@@ -30,7 +31,7 @@ from .specs import spec_of, start_kernel
 
 LAYERS: Mapping[str, type[QuantizedLayer]] = {
     "input": InputQuantizer, "conv2d": QuantizedConv2D, "depthwise2d": QuantizedDepthwiseConv2D, "dense": QuantizedDense,
-    "add": QuantizedAdd, "concat": QuantizedConcatenate, "upsample2d": QuantizedUpSampling2D,
+    "add": QuantizedAdd, "concat": QuantizedConcatenate, "multiply": QuantizedMultiply, "upsample2d": QuantizedUpSampling2D,
 }
 
 

@@ -20,7 +20,7 @@ VERSION = 1
 BASES = {
     "input_conv2d": "QuantizedInputConv2D", "conv2d": "QuantizedConv2D", "depthwise2d": "QuantizedDepthwise2D",
     "dense": "QuantizedDense1D", "add": "QuantizedAdd", "concat": "QuantizedConcat", "input": "InputQuantizer",
-    "upsample2d": "QuantizedUpsample2D",
+    "multiply": "QuantizedMultiply", "upsample2d": "QuantizedUpsample2D",
 }
 
 #: function parameter -> (array of the integer block, suffix of the initializer's name)
@@ -82,6 +82,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
     """Why a block stands outside the convertible contract; empty when it is inside."""
     fmt = program.formats[block.output]
     facts = {
+        "a product of two tensors": block.kind == "multiply",
         "upsampling": block.kind == "upsample2d",
         "an addition with an activation": block.kind == "add" and block.activation is not None,
         "a table after a dense layer": block.kind == "dense" and "table" in block.arrays,

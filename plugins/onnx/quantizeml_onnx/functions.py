@@ -81,6 +81,14 @@ def _add(program: Program, block: Block) -> Body:
     return _ended(program, block, lines, (low, high), "")
 
 
+def _multiply(program: Program, block: Block) -> Body:
+    (a, b), (c, d) = (program.input_range(block, i) for i in (0, 1))
+    corners = [x * y for x in (a, b) for y in (c, d)]
+    like = np.zeros_like(block.arrays.get("shift", np.zeros(1)), np.int64)
+    lines = ["x = Cast <to = 6> (X)", "y = Cast <to = 6> (Y)", "sum = Mul (x, y)"]
+    return _ended(program, block, lines, (like + min(corners), like + max(corners)), "")
+
+
 def _float_add(block: Block) -> Body:
     """floor(x xs / 2^k + y ys / 2^k + 0.5): every step is exact in float32. A ReLU is the lower end of the clip."""
     low, high = (int(v) for v in block.arrays["range"])
@@ -118,5 +126,6 @@ def _add_reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
 
 
 BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
-    "input": _input, "conv2d": conv, "depthwise2d": conv, "dense": _dense, "add": _add, "concat": _concat, "upsample2d": _upsample,
+    "input": _input, "conv2d": conv, "depthwise2d": conv, "dense": _dense, "add": _add, "concat": _concat, "multiply": _multiply,
+    "upsample2d": _upsample,
 }

@@ -184,6 +184,17 @@ def same_shapes(view: OnnxView, node: Node) -> str | None:
     return None if a[1:] == b[1:] and len(a) > 1 else f"it adds shapes {a} and {b}, only equal ones can be quantized"
 
 
+def product(view: OnnxView, node: Node) -> str | None:
+    """Two computed tensors of one rank and known shapes, each axis but the batch equal or 1 in one of them."""
+    if len(node.inputs) != 2:
+        return "one operand is a constant, only the product of two tensors can be quantized"
+    a, b = (view.shape(t) for t in node.inputs)
+    if a is None or b is None or None in (*a[1:], *b[1:]):
+        return NO_SHAPE.format(node.inputs[0 if a is None or None in a[1:] else 1])
+    fit = len(a) == len(b) > 1 and a[0] == b[0] and all(m == n or 1 in (m, n) for m, n in zip(a[1:], b[1:], strict=True))
+    return None if fit else f"it multiplies shapes {a} and {b}, only such of one rank, axes equal or 1, can be quantized"
+
+
 def channel_concat(view: OnnxView, node: Node) -> str | None:
     """Two computed tensors, side by side on axis 1."""
     axis, shape = node.native.attributes.get_int("axis", 1), view.shape(node.outputs[0])

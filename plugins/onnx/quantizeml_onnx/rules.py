@@ -4,6 +4,7 @@
     dense                 [Flatten] Gemm [activation]
     add                   Add [Relu | Clip]
     concat                Concat of two tensors
+    multiply              Mul of two tensors [Relu | Clip]
     upsample2d            Resize that repeats pixels
     identity              the lines of conv2d without their Conv, on images: a conv2d whose 1x1 kernel is the identity
 
@@ -61,6 +62,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("dense", P.opt(P("Flatten", guards.flatten)) >> P("Gemm") >> P.opt(RELU | TABLE), _dense),
         rule("depthwise2d", P("Conv", guards.depthwise) >> POST, partial(_convolution, "depthwise2d")),
         rule("identity", ALONE, _identity),
+        rule("multiply", P("Mul", guards.product) >> P.opt(RELU), _multiply),
         rule("upsample2d", P("Resize", guards.repeats), _upsample),
     )
 
@@ -122,6 +124,11 @@ def _concat(target: Target, match: Match) -> Block | Miss:
     concat = match.nodes[0]
     refusal = guards.channel_concat(match.view, concat) or _incapable(target, {"concat": True})
     return Miss(refusal) if refusal else Block(concat.name, "concat", match.inputs, match.output)
+
+
+def _multiply(target: Target, match: Match) -> Block | Miss:
+    refusal = _incapable(target, {"multiply": True})
+    return Miss(refusal) if refusal else Block(match.nodes[0].name, "multiply", match.inputs, match.output, activation=_activation(match))
 
 
 def _upsample(target: Target, match: Match) -> Block | Miss:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from .base import QuantizedLayer
 from .ends import Dequantizer, InputQuantizer
-from .joins import QuantizedAdd, QuantizedConcatenate
+from .joins import QuantizedAdd, QuantizedConcatenate, QuantizedMultiply
 from .linear import QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
 from .resampling import QuantizedUpSampling2D
 
 __all__ = [
     "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedConcatenate", "QuantizedConv2D", "QuantizedDense", "QuantizedDepthwiseConv2D",
-    "QuantizedLayer", "QuantizedLinear", "QuantizedUpSampling2D",
+    "QuantizedLayer", "QuantizedLinear", "QuantizedMultiply", "QuantizedUpSampling2D",
 ]

@@ -1,4 +1,4 @@
-"""Blocks of two inputs: addition and concatenation of channels."""
+"""Blocks of two inputs: addition, product, and concatenation of channels."""
 
 from __future__ import annotations
 
@@ -36,6 +36,23 @@ class QuantizedAdd(QuantizedLayer):
     def _scaled(self, x: Tensor, factor: np.ndarray) -> Tensor:
         x = ops.cast(x, self.carrier)
         return x if (factor == 1).all() else ops.multiply(x, ops.cast(factor, self.carrier))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class QuantizedMultiply(QuantizedLayer):
+    """x * y, axes of size 1 repeated, then the tail."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        x, y = self.spec.sources
+        self.tail = Tail(self.spec.block, x.limit * y.limit)
+
+    @property
+    def output_dtype(self) -> str:
+        return self.tail.dtype
+
+    def call(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.tail(ops.multiply(x, y))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
