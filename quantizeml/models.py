@@ -18,7 +18,9 @@ from quantizeml_core.params import QuantizationParams
 if TYPE_CHECKING:
     from quantizeml_core.target import Target
 
-__all__ = ["QuantizationParams", "dump_config", "load_model", "quantize", "save_model"]
+__all__ = [
+    "QuantizationParams", "calibrate", "check_model", "dump_config", "export", "insert_rescaling", "load_model", "quantize", "sanitize", "save_model",
+]
 
 
 def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: QuantizationParams | None = None, samples: Any = None,
@@ -69,3 +71,36 @@ def dump_config(model: Any) -> dict[str, Any]:
     """The configuration a quantized model was made with: what `config.json` holds, and what `q_config` takes."""
     from quantizeml_core import api
     return api.dump_config(model)
+
+
+def calibrate(model: Any, qmodel: Any, samples: Any = None, num_samples: int = 1024, batch_size: int | None = None, epochs: int = 1, **settings: Any) -> Any:
+    """Calibrates again: quantizes the float model by the configuration of `qmodel` but for its ranges, which come from the samples.
+
+    Returns a new quantized model, with the weights of `model`. `settings`: further arguments of `quantize` (qparams, target).
+    """
+    from quantizeml_core import api
+    return api.calibrate(model, qmodel, samples=samples, num_samples=num_samples, batch_size=batch_size, epochs=epochs, **settings).model
+
+
+def sanitize(model: Any) -> Any:
+    """The float model as `quantize` simplifies it (Keras), each change proven equal in float64."""
+    from quantizeml_core import api
+    return api.sanitize(model)
+
+
+def insert_rescaling(model: Any, scale: float, offset: float) -> Any:
+    """A Keras model that computes `input * scale + offset` before everything else."""
+    from quantizeml_core import api
+    return api.insert_rescaling(model, scale, offset)
+
+
+def check_model(model: Any, *, target: str | Target | None = None, samples: Any = None) -> tuple[Any, ...]:
+    """Findings about a model: what is inexact, saturated or not allowed. See docs/errors.md for the codes."""
+    from quantizeml_core import api
+    return api.check_model(model, target=target, samples=samples)
+
+
+def export(model: Any, path: str | PathLike[str]) -> Path:
+    """Writes a quantized Keras model as an ONNX file with the same integers."""
+    from quantizeml_core import api
+    return api.export(model, path)

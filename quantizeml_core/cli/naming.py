@@ -23,8 +23,22 @@ def default_name(model: Path, params: QuantizationParams, config: Path | None = 
 def destination(model: Path, params: QuantizationParams, config: Path | None, save_name: Path | None) -> Path:
     """Where to save, proven writable and not the model itself."""
     path = _with_suffix(save_name, model.suffix.lower()) if save_name else default_name(model, params, config)
+    return _elsewhere(model, path, "-s/--save_name")
+
+
+def export_destination(model: Path, output: Path | None) -> Path:
+    """Where an ONNX export goes, proven writable."""
+    return _elsewhere(model, _with_suffix(output or model, ".onnx"), "-o/--output")
+
+
+def rescaled_destination(model: Path, dest: Path) -> Path:
+    """Where a rescaled model goes, in the model's own format unless another is named."""
+    return _elsewhere(model, dest if dest.suffix.lower() in _MODEL_SUFFIXES else _with_suffix(dest, model.suffix.lower()), "-d/--dest_model")
+
+
+def _elsewhere(model: Path, path: Path, flag: str) -> Path:
     if path.resolve() == model.resolve():
-        raise UsageError("the result would overwrite the model itself", where=f"`{path}`", do="Choose another name with -s/--save_name")
+        raise UsageError("the result would overwrite the model itself", where=f"`{path}`", do=f"Choose another name with {flag}")
     return check_destination(path)
 
 

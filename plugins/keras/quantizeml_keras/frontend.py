@@ -17,6 +17,7 @@ from quantizeml_core.target import Target
 
 from . import loading, readback
 from .graph import Graph
+from .insert_rescaling import insert_rescaling
 from .observe import observe
 from .realize import realize
 from .rebuild import rebuild
@@ -68,3 +69,10 @@ class KerasFrontend:
     def sanitize(self, model: keras.Model) -> keras.Model:
         """The simplified float model: what is quantized, as a Keras model."""
         return rebuild(sanitize(trace(model), BUILTIN)[0])
+
+    def insert_rescaling(self, model: keras.Model, scale: float, offset: float) -> keras.Model:
+        return insert_rescaling(model, scale, offset)
+
+    def float_layers(self, model: keras.Model) -> tuple[str, ...]:
+        """Layers of a quantized model that compute in float."""
+        return readback.float_layers(model)

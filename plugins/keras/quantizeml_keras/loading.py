@@ -20,6 +20,7 @@ from quantizeml_core.hooks import InputSpec
 from . import layers  # noqa: F401  registers the quantized layers with Keras
 from .legacy_h5 import modernized
 from .quiet import without_absl_warnings
+from .trace import refuse_without_graph
 
 SUFFIXES = (".keras", ".h5")
 
@@ -58,8 +59,9 @@ def save(model: keras.Model, path: Path) -> Path:
 
 
 def inputs(model: keras.Model) -> tuple[InputSpec, ...]:
-    """The inputs of a built model, in order."""
-    return tuple(InputSpec(t.name, tuple(t.shape), str(t.dtype)) for t in model.inputs or ())
+    """The inputs of a model, in order; ModelError when it has no graph."""
+    refuse_without_graph(model)
+    return tuple(InputSpec(t.name, tuple(t.shape), str(t.dtype)) for t in model.inputs)
 
 
 def _first_line(error: Exception) -> str:

@@ -16,6 +16,9 @@ from .layers import Dequantizer, InputQuantizer, QuantizedLayer, QuantizedLinear
 from .layouts import to_canonical
 
 
+NO_ARITHMETIC = (keras.layers.InputLayer, keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute, keras.layers.Identity)
+
+
 def program(model: keras.Model) -> Program | None:
     """The program inside a quantized model, None for a float one."""
     layers = [layer for layer in _flat(model) if isinstance(layer, QuantizedLayer)]
@@ -33,6 +36,11 @@ def configuration(model: keras.Model) -> dict[str, Any] | None:
     """The configuration a model was quantized with, None for a float one."""
     kept = (layer.configuration for layer in _flat(model) if isinstance(layer, InputQuantizer))
     return next((c for c in kept if c is not None), None)
+
+
+def float_layers(model: keras.Model) -> tuple[str, ...]:
+    """The layers of a quantized model that compute in float: all but those that only pass values on."""
+    return tuple(layer.name for layer in _flat(model) if not isinstance(layer, (QuantizedLayer, Dequantizer, *NO_ARITHMETIC)))
 
 
 def _flat(model: Any) -> Iterator[Any]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from quantizeml_core.match import Node
 
+from .copies import Copies
 from .graph import OPAQUE, Graph
 from .layers.windows import same_pads
 
@@ -43,7 +44,7 @@ class Remainder:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.copies: dict[int, Layer] = {}
+        self.copies = Copies()
 
     def outputs(self, known: Mapping[str, Tensor]) -> list[Tensor]:
         """The results of the graph, computed from known tensors."""
@@ -65,8 +66,7 @@ class Remainder:
         call = node.native.get("call")
         if call is None:
             return [self._made(node, operands)]
-        positional, named = call.arguments.fill_in({id(old): new for old, new in zip(call.input_tensors, operands, strict=True)})
-        return keras.tree.flatten(self._copy(call.operation)(*positional, **named))
+        return self.copies.call(call, operands)
 
     def _made(self, node: Node, operands: list[Tensor]) -> Tensor:
         x = operands[0]
@@ -75,18 +75,6 @@ class Remainder:
             if weights:
                 layer.set_weights([np.asarray(w) for w in weights])
         return x
-
-    def _copy(self, operation: Any) -> Any:
-        """A layer's copy with its weights; an operation without state serves as it is."""
-        if not isinstance(operation, keras.layers.Layer):
-            return operation
-        if id(operation) not in self.copies:
-            copy = keras.models.clone_model(operation) if isinstance(operation, keras.Model) else type(operation).from_config(operation.get_config())
-            if not copy.built:
-                copy.build_from_config(operation.get_build_config() or {})
-            copy.set_weights(operation.get_weights())
-            self.copies[id(operation)] = copy
-        return self.copies[id(operation)]
 
 
 def _conv2d(at: Mapping[str, Any], name: str, shape: Any) -> list[tuple[Layer, list[Any]]]:

@@ -25,7 +25,7 @@ def trace(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Gra
     Arguments:
         input_shape: shape of one sample, for a model of one input that leaves it open.
     """
-    _refuse_without_graph(model)
+    refuse_without_graph(model)
     return _Trace(_fixed(model, input_shape)).graph
 
 
@@ -39,13 +39,15 @@ def _fixed(model: Any, shape: tuple[int, ...] | None) -> Any:
     return copy
 
 
-def _refuse_without_graph(model: Any) -> None:
-    if not isinstance(model, (keras.Sequential, keras.src.models.functional.Functional)):
-        raise ModelError("a subclassed model shows no graph of layers", where=f"`{model.name}`", allowed="functional and sequential models",
-                         do="Rebuild it with keras.Input and keras.Model(inputs, outputs)")
-    if not getattr(model, "inputs", None):
+def refuse_without_graph(model: Any) -> None:
+    """ModelError for a model that shows no tensors between its inputs and outputs."""
+    if getattr(model, "outputs", None):
+        return
+    if isinstance(model, keras.Sequential):
         raise ModelError("the model is not built: its input shape is unknown", where=f"`{model.name}`",
                          do="Add keras.Input(shape) as its first layer, or call model.build(input_shape)")
+    raise ModelError("a subclassed model shows no graph of layers", where=f"`{model.name}`", allowed="functional and sequential models",
+                     do="Rebuild it with keras.Input and keras.Model(inputs, outputs)")
 
 
 class _Trace:
