@@ -209,6 +209,57 @@ def save_model(model: Any, path: str | PathLike[str]) -> Path:
     return Registry.load().frontend_for(model).save(model, Path(path))
 
 
+def export(model: Any, path: str | PathLike[str]) -> Path:
+    """Write the program inside a quantized model in another format: the frontend that reads the suffix of `path` writes it.
+
+    ModelError when the model is not quantized, or not whole; UsageError when nobody can write a program in that format.
+    """
+    registry = Registry.load()
+    source, writer = registry.frontend_for(model), registry.frontend_for(path)
+    build = _ability(writer, "from_program", f"files like `{Path(path).name}`", ".onnx")
+    native = load_model(model, registry) if isinstance(model, (str, PathLike)) else model
+    program = source.program(native)
+    if program is None:
+        raise ModelError("the model is not quantized", do="Quantize it first, then export it")
+    if left := getattr(source, "float_layers", lambda _: ())(native):
+        raise ModelError(f"`{left[0]}` computes in float", where="export", allowed="a model that is quantized whole",
+                         do="Quantize up to it with quantize_until, or remove it from the model")
+    return writer.save(build(program, source.plan(native) or {}), Path(path))
+
+
+def sanitize(model: Any) -> Any:
+    """The float model as it is quantized: simplified by rewrites that are proven equal."""
+    frontend = Registry.load().frontend_for(model)
+    return _ability(frontend, "sanitize", f"{frontend.name} models", "keras models")(model)
+
+
+def insert_rescaling(model: Any, scale: float, offset: float) -> Any:
+    """A float model that computes `input * scale + offset` first."""
+    frontend = Registry.load().frontend_for(model)
+    return _ability(frontend, "insert_rescaling", f"{frontend.name} models", "keras models")(model, scale, offset)
+
+
+def calibrate(model: Any, quantized: Any, **settings: Any) -> Result:
+    """Quantize a float model again, by the configuration of a quantized one but for its ranges, with the samples in `settings`."""
+    config = {name: _without_range(entry) for name, entry in dump_config(quantized).items()}
+    return quantize_model(model, q_config=config, **settings)
+
+
+def _without_range(entry: Mapping[str, Any]) -> dict[str, Any]:
+    kept = dict(entry)
+    if isinstance(kept.get("output_quantizer"), Mapping):
+        kept["output_quantizer"] = {key: value for key, value in kept["output_quantizer"].items() if key != "range"}
+    return kept
+
+
+def _ability(frontend: Frontend, name: str, what: str, allowed: str) -> Callable[..., Any]:
+    """An optional method of a frontend; UsageError when it has none."""
+    method = getattr(frontend, name, None)
+    if method is None:
+        raise UsageError(f"{name} is not made for {what}", allowed=allowed, do="Give such a one")
+    return method
+
+
 def check_plan(plan: Plan, target: Target) -> None:
     """Refuse widths and axes that a user's configuration may have brought in against the target."""
     for name, layer in plan.layers.items():

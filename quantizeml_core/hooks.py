@@ -92,7 +92,11 @@ class Observer(Protocol):
 
 @runtime_checkable
 class Frontend(Protocol):
-    """Reads and writes the models of one framework. The caller's model is never modified."""
+    """Reads and writes the models of one framework. The caller's model is never modified.
+
+    A frontend may also have `from_program(program, config) -> model` (it can write programs of other frontends), `float_layers(model) -> names`
+    (what a quantized model still computes in float), `sanitize(model) -> model` and `insert_rescaling(model, scale, offset) -> model`.
+    """
 
     name: str
 

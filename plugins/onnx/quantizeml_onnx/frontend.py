@@ -19,7 +19,7 @@ from quantizeml_core.target import Target
 from . import loading, readback
 from .normalize import prepare
 from .observe import observe
-from .realize import realize
+from .realize import from_program, realize
 from .rewrites import Applied, Refused, Rewrite, sanitize
 from .survey import survey
 
@@ -65,3 +65,7 @@ class OnnxFrontend:
 
     def plan(self, model: onnx.ModelProto) -> dict[str, Any] | None:
         return readback.config(model)
+
+    def from_program(self, program: Program, config: Mapping[str, Any]) -> onnx.ModelProto:
+        """A whole model from a program of any frontend."""
+        return from_program(program, config)
