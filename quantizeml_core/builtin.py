@@ -25,6 +25,8 @@ COMMANDS = (
     ("quantize", "Quantize a model to integers."),
     ("check", "Report what is inexact, saturated or not allowed in a model."),
     ("config", "Dump the configuration a quantized model was made with."),
+    ("export", "Write a quantized model as ONNX, with the same integers."),
+    ("insert_rescaling", "Insert a Rescaling layer at the beginning of a model."),
     ("targets", "List the hardware targets, or show one."),
     ("plugins", "List the installed plugins, and why one could not be loaded."),
     ("version", "Show the versions of everything that takes part."),
