@@ -106,6 +106,8 @@ NETS = {
     "a raw clipped ReLU": chain((12,), conv((4, 12), kind="dense", activation=RELU6), outputs=[(4,)], raw=True),
     "a table": chain((3, 6, 6), conv((4, 3, 3, 3), activation=GELU, probe="p"), outputs=[(4, 4, 4)]),
     "a table before a global sum": chain((3, 6, 6), conv((4, 3, 3, 3), activation=GELU, probe="p", pool=Pool("gap")), outputs=[(4, 1, 1)]),
+    "averages": chain((3, 6, 5), Block("a", "pool2d", ("quantize",), "t_a", pool=Pool("avg", (3, 2), (2, 1), (1, 0, 0, 1))), outputs=[(3, 3, 5)]),
+    "averages of sums beyond float32": chain((1, 380, 380), Block("a", "pool2d", ("quantize",), "t_a", pool=Pool("avg", (379, 379))), outputs=[(1, 2, 2)]),
     "a square": chain((3, 4, 4), conv((4, 3, 1, 1)), Block("m", "multiply", ("t_c", "t_c"), "t_m", activation=RELU6), outputs=[(4, 4, 4)] * 2),
     "a gate": chain(
         (3, 4, 5), conv((4, 3, 1, 1)), conv((4, 4, 1, 1), source="t_c", name="g", activation=Activation("sigmoid"), probe="p", pool=Pool("gap")),
