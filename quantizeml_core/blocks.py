@@ -6,6 +6,7 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
     conv2d, depthwise2d   weight (F, C/groups, kh, kw)     bias (F,)     pad_value (C,)
     dense                 weight (F, Cin), Cin in C,H,W order when `flatten`
     multiply              two inputs of one rank; axes of size 1 are repeated, as numpy does
+    pool2d                `pool` of kind `avg`: the mean over windows, padded pixels count as zeros
     upsample2d            `strides` are the factors (h, w) by which each pixel is repeated
 """
 
@@ -44,6 +45,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "add": Kind((), frozenset({"activation"}), inputs=2),
     "concat": Kind((), frozenset(), inputs=2),
     "multiply": Kind((), frozenset({"activation"}), inputs=2),
+    "pool2d": Kind((), frozenset({"activation"})),
     "upsample2d": Kind((), frozenset()),
 })
 
@@ -67,7 +69,7 @@ class Activation:
 
 @dataclass(frozen=True)
 class Pool:
-    """Max pooling (`kind="max"`, sizes in pixels, pads top, left, bottom, right) or global average pooling (`kind="gap"`)."""
+    """Max or average pooling (`kind` `max`, `avg`; sizes in pixels, pads top, left, bottom, right) or global average pooling (`gap`)."""
 
     kind: str
     size: tuple[int, int] = (1, 1)

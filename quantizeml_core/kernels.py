@@ -61,11 +61,21 @@ def upsample(block: Block, x: Ints) -> Ints:
     return x.repeat(block.strides[0], axis=2).repeat(block.strides[1], axis=3)
 
 
+def average_pool(block: Block, x: Ints) -> Ints:
+    """The sum over windows, padded with zeros, then the usual tail: 1 / area belongs to the step."""
+    assert block.pool is not None
+    return _post(block, _windows(_pad(x, block.pool.pads, 0), block.pool).sum(axis=(4, 5)))
+
+
 def max_pool(x: Ints, pool: Pool) -> Ints:
     """Maximum over windows; padding never wins."""
-    padded = _pad(x, pool.pads, np.iinfo(np.int64).min)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, pool.size, axis=(2, 3))
-    return windows[:, :, :: pool.strides[0], :: pool.strides[1]].max(axis=(4, 5))
+    return _windows(_pad(x, pool.pads, np.iinfo(np.int64).min), pool).max(axis=(4, 5))
+
+
+def _windows(x: Ints, pool: Pool) -> Ints:
+    """(N, C, H, W, h, w)."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, pool.size, axis=(2, 3))
+    return windows[:, :, :: pool.strides[0], :: pool.strides[1]]
 
 
 def apply_table(block: Block, acc: Ints) -> Ints:
@@ -146,5 +156,5 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 
 KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "conv2d": linear, "depthwise2d": linear, "dense": linear, "add": add, "concat": concat,
-    "multiply": multiply, "upsample2d": upsample,
+    "multiply": multiply, "pool2d": average_pool, "upsample2d": upsample,
 }

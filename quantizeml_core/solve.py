@@ -179,6 +179,10 @@ class _Solver:
         x, y = (self.formats[t].step for t in block.inputs)
         return self._rescaled(block, layer, x * y)
 
+    def _pool2d(self, block: Block, layer: LayerPlan) -> Solution:
+        assert block.pool is not None
+        return self._rescaled(block, layer, self.formats[block.inputs[0]].step / np.prod(block.pool.size))
+
     def _rescaled(self, block: Block, layer: LayerPlan, acc_step: Floats) -> Solution:
         """An accumulator whose step nothing can widen: a free output step follows it exactly, a given one is met by the closest multiplier."""
         if layer.output_bits is None:

@@ -22,6 +22,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "depthwise2d.pool": "pools after a depthwise convolution, in the same block",
     "activation.table": "applies a table (GELU, SiLU, LeakyReLU ...) after a convolution",
     "multiply": "multiplies two tensors (squeeze and excitation, attention)",
+    "pool2d": "averages over windows, as a block of its own",
     "upsample2d": "repeats pixels (nearest-neighbour upsampling)",
     "multiple_inputs": "runs networks with several inputs",
     "multiple_outputs": "runs networks with several outputs",

@@ -60,6 +60,11 @@ def test_upsampling_repeats_pixels() -> None:
     assert KERNELS["upsample2d"](block, np.array([[[[1, -2]]]])).tolist() == [[[[1, 1, 1, -2, -2, -2]] * 2]]
 
 
+def test_average_pool_sums_windows_padded_with_zeros() -> None:
+    block = Block("a", "pool2d", ("x",), "y", pool=Pool("avg", (2, 2), (2, 2), (1, 1, 0, 0)))
+    assert KERNELS["pool2d"](block, np.array([[[[1, -2, 3], [4, 5, 6], [7, 8, 9]]]])).tolist() == [[[[1, 1], [11, 28]]]]
+
+
 def test_global_average_is_a_sum_after_the_activation() -> None:
     block = Block("c", "conv2d", ("x",), "y", activation=Activation("relu"), pool=Pool("gap"), arrays={"weight": np.ones((1, 1, 1, 1), np.int64)})
     assert KERNELS["conv2d"](block, np.array([[[[-7, 2], [3, -1]]]])).item() == 5

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from networks import networks, plans
 
 from quantizeml_core import numerics
+from quantizeml_core.align import bound
 from quantizeml_core.bake import bake
 from quantizeml_core.blocks import LINEAR, MOVES, Activation, Block
 from quantizeml_core.blueprint import Blueprint
@@ -40,12 +41,12 @@ def test_every_multiplier_is_exact(data: st.DataObject) -> None:
 
 @EXAMPLES
 @given(st.data())
-def test_products_are_exact_unless_an_addition_gives_their_step(data: st.DataObject) -> None:
+def test_products_and_averages_are_exact_unless_an_addition_gives_their_step(data: st.DataObject) -> None:
     blueprint = data.draw(networks())
     plan, ranges = data.draw(plans(blueprint))
     solutions = solve(blueprint, plan, ranges)
-    for block in (b for b in blueprint.blocks if b.kind == "multiply"):
-        s, tied = solutions[block.name], any(c.kind == "add" for c in blueprint.consumers(block.output))
+    for block in (b for b in blueprint.blocks if b.kind in ("multiply", "pool2d")):
+        s, tied = solutions[block.name], block.output in bound(blueprint.blocks)
         gain = s.output.step * numerics.multiplier_value(s.multiplier, s.shift) / s.acc_step
         np.testing.assert_allclose(gain, 1, rtol=2.0**-8 if tied else 1e-12)  # neighbouring multipliers are 2^-7 apart; float64 products
 

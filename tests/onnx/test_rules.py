@@ -176,6 +176,16 @@ def test_a_table_names_the_tensor_that_sizes_its_index(body: str, probe: str) ->
     assert blocks(f"c = Conv(x, w) {body}")[-1].probe == probe
 
 
+@pytest.mark.parametrize("body, activation, pool", [
+    ("y = AveragePool<kernel_shape=[2,3]>(c)", None, Pool("avg", (2, 3))),
+    ("p = AveragePool<kernel_shape=[2,2], strides=[2,1], pads=[1,0,0,1], count_include_pad=1>(c) y = Relu(p)", RELU,
+     Pool("avg", (2, 2), (2, 1), (1, 0, 0, 1))),
+])
+def test_averages(body: str, activation: Activation | None, pool: Pool) -> None:
+    last = blocks(f"c = Conv(x, w) {body}")[-1]
+    assert (last.kind, last.activation, last.pool, last.inputs) == ("pool2d", activation, pool, ("c",))
+
+
 RESIZE = 'Resize<mode="nearest", coordinate_transformation_mode="{}", nearest_mode="{}">'
 ASYMMETRIC = RESIZE.format("asymmetric", "floor")
 
@@ -265,6 +275,11 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
     ("c = Conv(x, w) p = GlobalAveragePool(c) f = Flatten(p) d = Gemm<transB=1>(f, gd) y = Mul(d, c)", IMAGE,
      f"(Mul): {NEAREST}multiply (quantizeml-onnx) refuses it: it multiplies shapes (None, 6) and (None, 4, 6, 6), "
      "only such of one rank, axes equal or 1, can be quantized."),
+    ("c = Conv(x, w) y = AveragePool<kernel_shape=[2,2], pads=[1,1,0,0]>(c)", IMAGE,
+     f"(AveragePool): {NEAREST}pool2d (quantizeml-onnx) refuses it: its windows count fewer pixels at the border (count_include_pad is 0), "
+     "only windows of one size can be quantized."),
+    ("c = Conv(x, w) y = AveragePool<kernel_shape=[2,2], ceil_mode=1>(c)", IMAGE,
+     f"(AveragePool): {NEAREST}pool2d (quantizeml-onnx) refuses it: its ceil_mode is 1, only windows that fit (ceil_mode 0) can be quantized."),
     (f"c = Conv(x, w) y = {ASYMMETRIC}(c, , f2h)", IMAGE,
      "(Resize): " + NEAREST + "upsample2d (quantizeml-onnx) refuses it: its factors are not whole numbers in height and width of images of a known size."),
     ('c = Conv(x, w) y = Resize<mode="linear">(c, , f22)', IMAGE,
@@ -286,6 +301,7 @@ def test_a_refusal_says_what_to_change(body: str, inputs: str, message: str) -> 
     ("depthwise2d", "y = Conv<group=4>(x, wd)", MIXED, []),
     ("activation.table", "c = Conv(x, w) y = HardSwish(c)", IMAGE, ["conv2d"]),
     ("multiply", "c = Conv(x, w) d = Conv(x, w) y = Mul(c, d)", IMAGE, ["conv2d", "conv2d"]),
+    ("pool2d", "c = Conv(x, w) y = AveragePool<kernel_shape=[2,2]>(c)", IMAGE, ["conv2d"]),
     ("upsample2d", "c = Conv(x, w) y = Resize(c, , f22)", IMAGE, ["conv2d"]),
     ("dense.table", "d = Gemm<transB=1>(x, g) y = Sigmoid(d)", VECTOR, ["dense"]),
 ])

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import networks, plans
 
 from quantizeml_core.bake import bake
+from quantizeml_core.blocks import LINEAR, Block, Pool
+from quantizeml_core.blueprint import Blueprint
+from quantizeml_core.calibration import Range
+from quantizeml_core.plan import LayerPlan, Plan
 from quantizeml_core.solve import solve
 from quantizeml_core.testing import differences
 from quantizeml_onnx.readback import program as read_program
@@ -49,3 +54,21 @@ def test_a_file_reads_back_as_the_program_it_was_made_from(data: st.DataObject) 
 
     assert again is not None
     assert {t: v.tolist() for t, v in again.run(feeds).items()} == {t: v.tolist() for t, v in program.run(feeds).items()}
+
+
+#: Blocks whose sums leave the integers of float32, with the shapes they read and write.
+WIDE = {
+    "averages": (Block("a", "pool2d", ("quantize",), "y", pool=Pool("avg", (379, 379))), (1, 380, 380), (1, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_sums_beyond_float32(name: str) -> None:
+    block, *shapes = WIDE[name]
+    entry = Block("quantize", "input", ("x",), "quantize", perm=(0, 1, 2, 3))
+    ranges = {b.output: Range(np.full(s[0], -1.0), np.full(s[0], 1.0)) for b, s in zip((entry, block), shapes, strict=True)}
+    plan = Plan({b.name: LayerPlan(8 if b.kind in LINEAR else None, 8, True, True, ranges[b.output].low, ranges[b.output].high) for b in (entry, block)})
+    blueprint = Blueprint((entry, block), ("y",), {b.output: (None, *s) for b, s in zip((entry, block), shapes, strict=True)})
+    program = bake(blueprint, plan, solve(blueprint, plan, ranges))
+    feeds = {"x": np.random.default_rng(1).uniform(0.9, 1.1, (1, *shapes[0])).astype(np.float32)}
+    assert differences(program, feeds, lambda f: boundaries(from_program(program), f)) == ()

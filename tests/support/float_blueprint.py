@@ -27,6 +27,9 @@ def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
         return np.concatenate(inputs, axis=1)
     if block.kind == "upsample2d":
         return np.kron(inputs[0], np.ones((1, 1, *block.strides)))
+    if block.kind == "pool2d":
+        top, left, bottom, right = block.pool.pads
+        return _post(block, _windows(np.pad(inputs[0], ((0, 0), (0, 0), (top, bottom), (left, right))), block.pool).mean(axis=(4, 5)))
     return _post(block, SUMS[block.kind](*inputs) if block.kind in SUMS else _linear(block, inputs[0]))
 
 
@@ -62,7 +65,11 @@ def _post(block: Block, value: np.ndarray) -> np.ndarray:
 def _max_pool(value: np.ndarray, pool: Pool) -> np.ndarray:
     top, left, bottom, right = pool.pads
     padded = np.pad(value, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=-np.inf)
-    return np.lib.stride_tricks.sliding_window_view(padded, pool.size, axis=(2, 3))[:, :, :: pool.strides[0], :: pool.strides[1]].max(axis=(4, 5))
+    return _windows(padded, pool).max(axis=(4, 5))
+
+
+def _windows(value: np.ndarray, pool: Pool) -> np.ndarray:
+    return np.lib.stride_tricks.sliding_window_view(value, pool.size, axis=(2, 3))[:, :, :: pool.strides[0], :: pool.strides[1]]
 
 
 def _wide(vector: np.ndarray, rank: int) -> np.ndarray:

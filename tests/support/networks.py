@@ -78,6 +78,12 @@ def pools(draw: st.DrawFn, size: tuple[int, ...], activation: Activation | None)
 def resamplings(draw: st.DrawFn, net: Network, source: str) -> str:
     """A block that changes the size of an image without weights."""
     channels, height, width = (int(s or 0) for s in net.shapes[source][1:])
+    if draw(st.booleans()):
+        size = (draw(st.integers(1, min(3, height))), draw(st.integers(1, min(3, width))))
+        pool = Pool("avg", size, (draw(st.integers(1, 2)), draw(st.integers(1, 2))), tuple(draw(st.integers(0, 1)) for _ in range(4)))
+        out = [(e + pool.pads[i] + pool.pads[i + 2] - size[i]) // pool.strides[i] + 1 for i, e in enumerate((height, width))]
+        name, activation = f"b{len(net.blocks)}", draw(activations(tables=False))
+        return net.put(Block(name, "pool2d", (source,), f"t{name}", activation=activation, pool=pool), (None, channels, *out))
     factors = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     block = Block(f"b{len(net.blocks)}", "upsample2d", (source,), f"tb{len(net.blocks)}", strides=factors)
     return net.put(block, (None, channels, height * factors[0], width * factors[1]))

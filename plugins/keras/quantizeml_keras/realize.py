@@ -18,6 +18,7 @@ from .layers import (
     Dequantizer,
     InputQuantizer,
     QuantizedAdd,
+    QuantizedAveragePooling2D,
     QuantizedConcatenate,
     QuantizedConv2D,
     QuantizedDense,
@@ -31,7 +32,8 @@ from .specs import spec_of, start_kernel
 
 LAYERS: Mapping[str, type[QuantizedLayer]] = {
     "input": InputQuantizer, "conv2d": QuantizedConv2D, "depthwise2d": QuantizedDepthwiseConv2D, "dense": QuantizedDense,
-    "add": QuantizedAdd, "concat": QuantizedConcatenate, "multiply": QuantizedMultiply, "upsample2d": QuantizedUpSampling2D,
+    "add": QuantizedAdd, "concat": QuantizedConcatenate, "multiply": QuantizedMultiply, "pool2d": QuantizedAveragePooling2D,
+    "upsample2d": QuantizedUpSampling2D,
 }
 
 

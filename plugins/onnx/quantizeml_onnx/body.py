@@ -14,6 +14,7 @@ from quantizeml_core.solve import convolution_area
 from . import tails
 
 INDEX_RANGE = (-1024, 1023)
+POOL_ATTRIBUTES = ("pool_size", "pool_strides", "pool_pads")
 
 
 @dataclass(frozen=True)
@@ -84,5 +85,5 @@ def activation(block: Block, source: str, target: str) -> list[str]:
 
 
 def attribute_names(block: Block) -> tuple[str, ...]:
-    pooled = ("pool_size", "pool_strides", "pool_pads") if block.pool and block.pool.kind == "max" else ()
+    pooled = POOL_ATTRIBUTES if block.pool and block.pool.kind == "max" else ()
     return ("strides", *pooled)

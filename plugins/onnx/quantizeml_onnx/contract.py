@@ -20,7 +20,7 @@ VERSION = 1
 BASES = {
     "input_conv2d": "QuantizedInputConv2D", "conv2d": "QuantizedConv2D", "depthwise2d": "QuantizedDepthwise2D",
     "dense": "QuantizedDense1D", "add": "QuantizedAdd", "concat": "QuantizedConcat", "input": "InputQuantizer",
-    "multiply": "QuantizedMultiply", "upsample2d": "QuantizedUpsample2D",
+    "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D", "upsample2d": "QuantizedUpsample2D",
 }
 
 #: function parameter -> (array of the integer block, suffix of the initializer's name)
@@ -50,7 +50,7 @@ def call(program: Program, block: Block) -> Call:
 def op_type(block: Block, base: str) -> str:
     """The name by the grammar."""
     parts = [BASES[base], "Flatten" if block.flatten else "", "Biased" if "bias" in block.arrays else ""]
-    if block.pool:
+    if block.pool and base != "pool2d":
         parts.append({"max": "MaxPool", "gap": "GlobalAvgPool"}[block.pool.kind])
     if block.activation:
         clipped = "ReLUClipped" if "bound" in block.arrays else "ReLU"
@@ -83,6 +83,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
     fmt = program.formats[block.output]
     facts = {
         "a product of two tensors": block.kind == "multiply",
+        "average pooling over windows": block.kind == "pool2d",
         "upsampling": block.kind == "upsample2d",
         "an addition with an activation": block.kind == "add" and block.activation is not None,
         "a table after a dense layer": block.kind == "dense" and "table" in block.arrays,

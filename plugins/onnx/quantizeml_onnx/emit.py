@@ -77,7 +77,7 @@ def _attributes(program: Program, block: Block, call: contract.Call) -> dict[str
         attributes["strides"] = list(block.strides)
     if block.kind == "depthwise2d" or block.groups != 1:
         attributes["groups"] = block.groups
-    if block.pool and block.pool.kind == "max":
+    if block.pool and block.pool.kind != "gap":
         attributes |= {"pool_size": list(block.pool.size), "pool_strides": list(block.pool.strides), "pool_pads": list(block.pool.pads)}
     return attributes
 

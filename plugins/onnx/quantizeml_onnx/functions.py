@@ -25,7 +25,7 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
 from . import tails
-from .body import Body, activation, after_pool, biased, reach, unsigned
+from .body import POOL_ATTRIBUTES, Body, activation, after_pool, biased, reach, unsigned
 from .contract import OWN, Call
 from .convolution import conv
 
@@ -89,6 +89,23 @@ def _multiply(program: Program, block: Block) -> Body:
     return _ended(program, block, lines, (like + min(corners), like + max(corners)), "")
 
 
+def _average_pool(program: Program, block: Block) -> Body:
+    """Windows are summed by a depthwise convolution with ones: in float32, exact below 2^24, or by ConvInteger."""
+    assert block.pool is not None
+    channels, area = program.shapes[block.inputs[0]][1], int(np.prod(block.pool.size))
+    low, high = (area * end for end in program.input_range(block))
+    like = np.zeros_like(block.arrays.get("shift", np.zeros(1)), np.int64)
+    attributes = f"strides: ints = @pool_strides, pads: ints = @pool_pads, group = {channels}"
+    lines = [f"ws = Constant <value_ints = [{channels}, 1, {', '.join(map(str, block.pool.size))}]> ()"]
+    floating = max(-low, high) < numerics.FLOAT32_EXACT
+    if floating:
+        lines += ["x = Cast <to = 1> (X)", "w = ConstantOfShape <value = float[1] {1.0}> (ws)", f"mac = Conv <{attributes}> (x, w)", "sum = Cast <to = 6> (mac)"]
+    else:
+        lines += ["w = ConstantOfShape <value = uint8[1] {1}> (ws)", f"sum = ConvInteger <{attributes}> (X, w)"]
+    key = f"{'f' if floating else 'i'}{channels}w{'_'.join(map(str, block.pool.size))}"
+    return _ended(program, block, lines, (like + min(low, 0), like + high), key)
+
+
 def _float_add(block: Block) -> Body:
     """floor(x xs / 2^k + y ys / 2^k + 0.5): every step is exact in float32. A ReLU is the lower end of the clip."""
     low, high = (int(v) for v in block.arrays["range"])
@@ -110,11 +127,12 @@ def _dense(program: Program, block: Block) -> Body:
 
 def _ended(program: Program, block: Block, lines: list[str], reach: tuple[np.ndarray, np.ndarray], key: str) -> Body:
     """Activation and tail of a block that may keep its raw accumulators."""
+    attributes = POOL_ATTRIBUTES if block.pool else ()
     lines += activation(block, "sum", "acc")
     if "shift" not in block.arrays:
-        return Body(key, (*lines, "Z = Identity (acc)"))
+        return Body(key, (*lines, "Z = Identity (acc)"), attributes)
     end = tails.tail(block, after_pool(block, program, reach))
-    return Body(key + end.key, (*lines, *end.lines("acc", "Z")))
+    return Body(key + end.key, (*lines, *end.lines("acc", "Z")), attributes)
 
 
 def _add_reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
@@ -127,5 +145,5 @@ def _add_reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
 
 BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
     "input": _input, "conv2d": conv, "depthwise2d": conv, "dense": _dense, "add": _add, "concat": _concat, "multiply": _multiply,
-    "upsample2d": _upsample,
+    "pool2d": _average_pool, "upsample2d": _upsample,
 }

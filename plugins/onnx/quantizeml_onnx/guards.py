@@ -89,6 +89,14 @@ def max_pool(view: OnnxView, node: Node) -> str | None:
     return first(view, node, dilations, explicit_pads)
 
 
+def average_pool(view: OnnxView, node: Node) -> str | None:
+    """Windows that all count the same number of pixels: what `max_pool` asks, and pads only where they are counted."""
+    if any(ints(node, "pads", ())) and not node.native.attributes.get_int("count_include_pad", 0):
+        return "its windows count fewer pixels at the border (count_include_pad is 0), only windows of one size can be quantized"
+    shape = view.shape(node.inputs[0])
+    return first(view, node, max_pool) if shape and len(shape) == 4 and None not in shape[1:] else NO_SHAPE.format(node.inputs[0])
+
+
 def global_pool(view: OnnxView, node: Node) -> str | None:
     """The number of averaged pixels is part of the scale: it must be known."""
     shape = view.shape(node.inputs[0])

@@ -74,7 +74,7 @@ class _Reader:
             node.name, _KINDS[base], tuple(renamed.get(i, i) for i, p in zip(node.input, names, strict=True) if p in ("X", "Y")),
             renamed.get(node.output[0], node.output[0]), strides=tuple(attributes.get("strides", (1, 1))), pads=tuple(int(pads[i]) for i in (2, 3, 6, 7)),
             groups=int(attributes.get("groups", 1)), flatten="Flatten" in tail, perm=tuple(attributes.get("perm", ())), activation=_activation(tail),
-            pool=_pool(tail, attributes), arrays=_arrays(given, fmt, "Scaled" in tail),
+            pool=_pool(tail, attributes, _KINDS[base]), arrays=_arrays(given, fmt, "Scaled" in tail),
         )
         return block, fmt
 
@@ -96,12 +96,12 @@ def _activation(tail: str) -> Activation | None:
     return Activation("relu") if "ReLU" in tail else None
 
 
-def _pool(tail: str, attributes: Mapping[str, Any]) -> Pool | None:
+def _pool(tail: str, attributes: Mapping[str, Any], kind: str) -> Pool | None:
     if "GlobalAvgPool" in tail:
         return Pool("gap")
-    if "MaxPool" not in tail:
+    if "MaxPool" not in tail and kind != "pool2d":
         return None
-    return Pool("max", *(tuple(attributes[k]) for k in ("pool_size", "pool_strides", "pool_pads")))
+    return Pool("avg" if kind == "pool2d" else "max", *(tuple(attributes[k]) for k in ("pool_size", "pool_strides", "pool_pads")))
 
 
 def _arrays(given: Mapping[str, np.ndarray], fmt: Format, scaled: bool) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@
     add                   Add [Relu | Clip]
     concat                Concat of two tensors
     multiply              Mul of two tensors [Relu | Clip]
+    pool2d                AveragePool [Relu | Clip]
     upsample2d            Resize that repeats pixels
     identity              the lines of conv2d without their Conv, on images: a conv2d whose 1x1 kernel is the identity
 
@@ -63,6 +64,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("depthwise2d", P("Conv", guards.depthwise) >> POST, partial(_convolution, "depthwise2d")),
         rule("identity", ALONE, _identity),
         rule("multiply", P("Mul", guards.product) >> P.opt(RELU), _multiply),
+        rule("pool2d", P("AveragePool", guards.average_pool) >> P.opt(RELU), _average_pool),
         rule("upsample2d", P("Resize", guards.repeats), _upsample),
     )
 
@@ -131,6 +133,13 @@ def _multiply(target: Target, match: Match) -> Block | Miss:
     return Miss(refusal) if refusal else Block(match.nodes[0].name, "multiply", match.inputs, match.output, activation=_activation(match))
 
 
+def _average_pool(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    if refusal := _incapable(target, {"pool2d": True}):
+        return Miss(refusal)
+    return Block(node.name, "pool2d", match.inputs, match.output, activation=_activation(match), pool=_window("avg", node))
+
+
 def _upsample(target: Target, match: Match) -> Block | Miss:
     resize = match.nodes[0]
     refusal = _incapable(target, {"upsample2d": True})
@@ -165,7 +174,11 @@ def _pool(match: Match) -> Pool | None:
         return Pool("gap")
     if (pool := match.find("MaxPool")) is None:
         return None
-    return Pool("max", ints(pool, "kernel_shape", (1, 1)), ints(pool, "strides", (1, 1)), ints(pool, "pads", (0, 0, 0, 0)))
+    return _window("max", pool)
+
+
+def _window(kind: str, pool: Node) -> Pool:
+    return Pool(kind, ints(pool, "kernel_shape", (1, 1)), ints(pool, "strides", (1, 1)), ints(pool, "pads", (0, 0, 0, 0)))
 
 
 def _weights(view: OnnxView, node: Node) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from .base import PACKAGE, QuantizedLayer, Tensor
 from .carrier import Carrier, carrier
 from .spec import Lattice
 from .tail import Tail
-from .windows import Window, max_pool
+from .windows import Window, depthwise, max_pool
 
 Shape = tuple[int | None, ...]
 
@@ -159,12 +159,7 @@ class QuantizedDepthwiseConv2D(QuantizedWindows):
         return ops.reshape(vector, self.lattice.shape[2:])
 
     def _products(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Frameworks know equal strides only: unequal ones compute every pixel and drop some."""
-        down, across = self.window.strides
-        if down == across:
-            return ops.depthwise_conv(x, weight, strides=down, padding=self.window.padding, data_format="channels_last")
-        full = ops.depthwise_conv(x, weight, strides=1, padding="valid", data_format="channels_last")
-        return full[:, ::down, ::across]
+        return depthwise(x, weight, self.window.strides, self.window.padding)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -80,6 +80,15 @@ def pad(x: Tensor, pads: Pads, value: float) -> Tensor:
     return ops.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value) if any(pads) else x
 
 
+def depthwise(x: Tensor, weight: Tensor, strides: tuple[int, int], padding: str) -> Tensor:
+    """Each channel convolved on its own. Frameworks know equal strides only: unequal ones compute every pixel and drop some."""
+    down, across = strides
+    if down == across:
+        return ops.depthwise_conv(x, weight, strides=down, padding=padding, data_format="channels_last")
+    full = ops.depthwise_conv(x, weight, strides=1, padding="valid", data_format="channels_last")
+    return full[:, ::down, ::across]
+
+
 def max_pool(x: Tensor, pool: Pool) -> Tensor:
     """Maximum over windows; padding never wins."""
     return ops.max_pool(pad(x, pool.pads, LOWEST), pool.size, pool.strides, padding="valid", data_format="channels_last")
