@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..backend import require_float64
 from .base import QuantizedLayer
 from .ends import Dequantizer, InputQuantizer
 from .joins import QuantizedAdd, QuantizedConcatenate, QuantizedMultiply
@@ -13,3 +14,5 @@ __all__ = [
     "QuantizedDepthwiseConv2D",
     "QuantizedLayer", "QuantizedLinear", "QuantizedMultiply", "QuantizedUpSampling2D",
 ]
+
+require_float64()
