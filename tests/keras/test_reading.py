@@ -73,6 +73,13 @@ def two_readers_of_a_relu(x: Any) -> Any:
     return layers.Concatenate()([layers.MaxPooling2D(3, 1, padding="same")(y), y])
 
 
+def squeeze_excite(x: Any) -> Any:
+    y = layers.Conv2D(4, 3, activation="silu")(x)
+    gate = layers.Reshape((1, 1, 4))(layers.GlobalAveragePooling2D()(y))
+    gate = layers.Conv2D(4, 1, activation="sigmoid")(layers.Conv2D(2, 1, activation="relu")(gate))
+    return layers.Conv2D(3, 1)(layers.Multiply()([y, gate]))
+
+
 COVERED: dict[str, Callable[[], keras.Model]] = {
     "conv, bn, relu": lambda: net(layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU()),
     "conv without bias, relu6": lambda: net(layers.Conv2D(4, 3, use_bias=False), layers.ReLU(6.0)),
@@ -96,6 +103,11 @@ COVERED: dict[str, Callable[[], keras.Model]] = {
     "reshape to a vector": lambda: net(layers.Conv2D(4, 3), layers.Reshape((-1,)), layers.BatchNormalization(), layers.Dense(3)),
     "bn alone": lambda: net(layers.Conv2D(4, 3), layers.ReLU(), layers.BatchNormalization(), layers.ReLU(), layers.Conv2D(2, 3)),
     "average pooling": lambda: net(layers.Conv2D(4, 3), layers.AveragePooling2D(2), layers.Conv2D(2, 1)),
+    "squeeze and excite": lambda: graph(squeeze_excite),
+    "upsampling": lambda: net(layers.Conv2D(4, 3, activation="relu"), layers.UpSampling2D((2, 3)), layers.Conv2D(2, 3)),
+    "sigmoid, tanh, elu": lambda: net(layers.Conv2D(4, 3, activation="sigmoid"), layers.Conv2D(4, 3, activation="tanh"), layers.Conv2D(3, 1), layers.ELU()),
+    "gelu of both kinds": lambda: net(layers.Conv2D(4, 3), layers.Activation(keras.activations.gelu), layers.Flatten(),
+                                      layers.Dense(3, activation="hard_sigmoid")),
     "leaky relu": lambda: net(layers.Conv2D(4, 3), layers.LeakyReLU(0.2)),
     "gelu, silu, hard_silu": lambda: net(layers.Conv2D(4, 3, activation="gelu"), layers.Conv2D(4, 3, activation="silu"), layers.Activation("linear"),
                                          layers.Conv2D(4, 3), layers.Activation("hard_silu")),

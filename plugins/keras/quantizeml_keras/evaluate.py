@@ -108,6 +108,7 @@ FUNCTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "gelu": lambda x, alpha: ops.gelu(x, approximate=False),
     "gelu_tanh": lambda x, alpha: ops.gelu(x, approximate=True),
     "swish": lambda x, alpha: ops.silu(x),
+    "hard_sigmoid": lambda x, alpha: ops.hard_sigmoid(x),
     "hard_swish": lambda x, alpha: ops.hard_silu(x),
     "leaky_relu": lambda x, alpha: ops.where(x < 0, x * alpha, x),
     "sigmoid": lambda x, alpha: ops.sigmoid(x),

@@ -275,6 +275,6 @@ READERS: Mapping[str, Reader] = {
     "Flatten": _flatten, "GlobalAveragePooling2D": _global_average, "LeakyReLU": _leaky, "MaxPooling2D": _pool("MaxPool"),
     "Multiply": _chain("Multiply"), "PReLU": _prelu, "ReLU": _relu, "Relu": _relu, "Rescaling": _rescaling, "Reshape": _flatten,
     "SeparableConv2D": _separable, "UpSampling2D": _up_sampling, "ZeroPadding2D": _zero_padding,
-    "ELU": _function("elu"), "Gelu": _function("gelu"), "HardSilu": _function("hard_silu"), "Relu6": _function("relu6"),
+    "ELU": _function("elu"), "Gelu": _function("gelu"), "HardSigmoid": _function("hard_sigmoid"), "HardSilu": _function("hard_silu"), "Relu6": _function("relu6"),
     "Sigmoid": _function("sigmoid"), "Silu": _function("silu"), "Tanh": _function("tanh"), "LeakyRelu": _function("leaky_relu"),
 }

@@ -4,7 +4,8 @@
     dense                 [Flatten] Dense [activation]
     add, concat           Add [ReLU];  Concatenate
     affine                a BatchNormalization or Rescaling alone: a depthwise2d of one pixel
-    average_pool          AveragePool: a depthwise2d of equal weights
+    pool2d                AveragePool [ReLU]; where the target has none, a depthwise2d of equal weights
+    multiply, upsample2d  Multiply [ReLU];  UpSampling2D
     identity              the lines of conv2d without their convolution: a conv2d whose 1x1 kernel is the identity
 
 An activation is a ReLU with or without a bound, or a table. What only some targets run is asked from the target's capabilities.
@@ -42,12 +43,14 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
     lines: Mapping[str, tuple[P, Build]] = {
         "add": (P("Add") >> P.opt(P("ReLU")), _add),
         "affine": (P("Affine") >> POST, _affine),
-        "average_pool": (P("AveragePool") >> P.opt(ACTIVATION), _average_pool),
         "concat": (P("Concatenate"), _concat),
         "conv2d": (P("Conv2D") >> POST, _conv2d),
         "dense": (P.opt(P("Flatten")) >> P("Dense") >> P.opt(ACTIVATION), _dense),
         "depthwise2d": (P("DepthwiseConv2D") >> POST, _depthwise2d),
         "identity": (ALONE, _identity),
+        "multiply": (P("Multiply") >> P.opt(P("ReLU")), _multiply),
+        "pool2d": (P("AveragePool") >> P.opt(P("ReLU")), _average_pool),
+        "upsample2d": (P("UpSampling2D"), _upsample),
     }
     return tuple(Rule(name, pattern, partial(build, target), SOURCE, PRIORITY) for name, (pattern, build) in lines.items())
 
@@ -72,9 +75,23 @@ def _affine(target: Target, match: Match) -> Block | Miss:
 
 
 def _average_pool(target: Target, match: Match) -> Block | Miss:
-    pool = match.nodes[0].native
-    kernel = np.full((*pool["size"], _channels(match), 1), 1.0 / np.prod(pool["size"]))
-    return _window(target, match, "depthwise2d", kernel, None, pool["strides"])
+    node = match.nodes[0]
+    size, strides = node.native["size"], node.native["strides"]
+    if target.can("pool2d"):
+        return Block(node.name, "pool2d", match.inputs, match.output, activation=_activation(match), pool=Pool("avg", size, strides))
+    kernel = np.full((*size, _channels(match), 1), 1.0 / np.prod(size))
+    return _window(target, match, "depthwise2d", kernel, None, strides)
+
+
+def _multiply(target: Target, match: Match) -> Block | Miss:
+    refusal = _incapable(target, {"multiply": True})
+    return Miss(refusal) if refusal else Block(match.nodes[0].name, "multiply", match.inputs, match.output, activation=_activation(match))
+
+
+def _upsample(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    refusal = _incapable(target, {"upsample2d": True})
+    return Miss(refusal) if refusal else Block(node.name, "upsample2d", match.inputs, match.output, strides=node.native["size"])
 
 
 def _identity(target: Target, match: Match) -> Block | Miss:
