@@ -5,6 +5,7 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
 
     conv2d, depthwise2d   weight (F, C/groups, kh, kw)     bias (F,)     pad_value (C,)
     dense                 weight (F, Cin), Cin in C,H,W order when `flatten`
+    conv_transpose2d      weight (F, C, kh, kw)            bias (F,)     `pads` are cropped; negative ones grow the output at its end
     multiply              two inputs of one rank; axes of size 1 are repeated, as numpy does
     pool2d                `pool` of kind `avg`: the mean over windows, padded pixels count as zeros
     upsample2d            `strides` are the factors (h, w) by which each pixel is repeated
@@ -41,6 +42,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "input": Kind((), frozenset()),
     "conv2d": Kind(("weight", "bias", "pad_value"), _CONV_POST),
     "depthwise2d": Kind(("weight", "bias", "pad_value"), _CONV_POST),
+    "conv_transpose2d": Kind(("weight", "bias"), frozenset({"activation"})),
     "dense": Kind(("weight", "bias"), frozenset({"activation"})),
     "add": Kind((), frozenset({"activation"}), inputs=2),
     "concat": Kind((), frozenset(), inputs=2),
@@ -49,7 +51,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "upsample2d": Kind((), frozenset()),
 })
 
-LINEAR = frozenset({"conv2d", "depthwise2d", "dense"})
+LINEAR = frozenset({"conv2d", "conv_transpose2d", "depthwise2d", "dense"})
+WHOLE = LINEAR - {"conv_transpose2d"}
+"""Linear kinds each of whose outputs sees the whole kernel: without padding, a constant of the input is a constant of the output."""
 MOVES = frozenset({"concat", "upsample2d"})
 """Kinds that move integers and change none: the output's format is that of the inputs."""
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .blocks import LINEAR, Block
+from .blocks import LINEAR, WHOLE, Block
 from .blueprint import Blueprint
 from .calibration import Range
 from .entry import absorb
@@ -57,7 +57,7 @@ def _shiftable(blueprint: Blueprint) -> set[str]:
 
 
 def _gives_back(reader: Block, shiftable: set[str]) -> bool:
-    if reader.kind in LINEAR:
+    if reader.kind in WHOLE:
         return not any(reader.pads)
     return reader.kind == "add" and reader.output in shiftable
 
@@ -79,6 +79,6 @@ def _shifted(block: Block, offset: Floats) -> Block:
 
 def _restored(block: Block, offsets: Mapping[str, Floats]) -> Block:
     """A linear block reads t - c where it read t: its bias gains sum(W c)."""
-    if block.kind not in LINEAR or block.inputs[0] not in offsets:
+    if block.kind not in WHOLE or block.inputs[0] not in offsets:
         return block
     return absorb(block, np.ones(1), offsets[block.inputs[0]])

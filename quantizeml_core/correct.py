@@ -59,8 +59,9 @@ def dequantized_weight(block: Block, plan: Plan, solution: Solution, source: For
 
 
 def _response(block: Block, weight: np.ndarray, channel_values: Floats) -> Floats:
-    """sum(weight * value of its input channel) per filter."""
-    return (weight * spread(block, channel_values)).reshape(len(weight), -1).sum(axis=1)
+    """sum(weight * value of its input channel) per filter; a pixel of a transposed convolution sees one in stride * stride of the taps."""
+    share = np.prod(block.strides) if block.kind == "conv_transpose2d" else 1
+    return (weight * spread(block, channel_values)).reshape(len(weight), -1).sum(axis=1) / share
 
 
 def _rounding_halves(blueprint: Blueprint, solutions: Solutions) -> dict[str, Floats]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .blocks import LINEAR, Block
+from .blocks import LINEAR, WHOLE, Block
 from .blueprint import Blueprint
 from .errors import ModelError
 
@@ -32,8 +32,9 @@ def _folded(block: Block, entries: dict[str, Block]) -> Block:
     entry = next((entries[t] for t in block.inputs if t in entries), None)
     if entry is None:
         return block
-    if block.kind not in LINEAR:
-        raise ModelError(f"`{block.kind}` reads a rescaled model input", where=f"`{block.name}`", allowed=", ".join(sorted(LINEAR)),
+    takes = WHOLE if np.any(_array(entry, "offset", 0.0)) else LINEAR
+    if block.kind not in takes:
+        raise ModelError(f"`{block.kind}` reads a rescaled model input", where=f"`{block.name}`", allowed=", ".join(sorted(takes)),
                          do="Move the rescaling out of the model")
     return absorb(block, _array(entry, "scale", 1.0), _array(entry, "offset", 0.0))
 

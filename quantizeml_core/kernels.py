@@ -31,8 +31,8 @@ def input_quantize(block: Block, x: np.ndarray) -> Ints:
 
 
 def linear(block: Block, x: Ints) -> Ints:
-    """conv2d, depthwise2d and dense, with every post-operation."""
-    acc = _dense(block, x) if block.kind == "dense" else _convolve(block, x)
+    """Kinds with weights, with every post-operation."""
+    acc = {"dense": _dense, "conv_transpose2d": _transposed}.get(block.kind, _convolve)(block, x)
     if "bias" in block.arrays:
         acc = acc + _channels(block.arrays["bias"], acc.ndim)
     if block.pool and block.pool.kind == "max":
@@ -122,6 +122,20 @@ def _convolve(block: Block, x: Ints) -> Ints:
     return acc.reshape(x.shape[0], f, h, w).astype(np.int64)
 
 
+def _transposed(block: Block, x: Ints) -> Ints:
+    """out[f, s i + k - pad] = sum over c, i, k of x[c, i] * w[f, c, k]: each pixel writes a kernel; what the pads cover is cropped."""
+    weight = block.arrays["weight"]
+    dtype = _carrier(weight, x)
+    f, c, kh, kw = weight.shape
+    (n, _, h, w), (sh, sw), (top, left, bottom, right) = x.shape, block.strides, block.pads
+    acc = np.zeros((n, f, sh * (h - 1) + kh - min(bottom, 0), sw * (w - 1) + kw - min(right, 0)), dtype)
+    source, kernel = x.astype(dtype).reshape(n, c, h * w), weight.astype(dtype)
+    for i in range(kh):
+        for j in range(kw):
+            acc[:, :, i : i + sh * (h - 1) + 1 : sh, j : j + sw * (w - 1) + 1 : sw] += (kernel[..., i, j] @ source).reshape(n, f, h, w)
+    return acc[:, :, top : acc.shape[2] - max(bottom, 0), left : acc.shape[3] - max(right, 0)].astype(np.int64)
+
+
 def _dense(block: Block, x: Ints) -> Ints:
     weight = block.arrays["weight"]
     dtype = _carrier(weight, x)
@@ -155,6 +169,6 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 
 
 KERNELS: Mapping[str, Callable[..., Ints]] = {
-    "input": input_quantize, "conv2d": linear, "depthwise2d": linear, "dense": linear, "add": add, "concat": concat,
-    "multiply": multiply, "pool2d": average_pool, "upsample2d": upsample,
+    "input": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
+    "concat": concat, "multiply": multiply, "pool2d": average_pool, "upsample2d": upsample,
 }

@@ -177,7 +177,7 @@ class _Walk:
         self.misses.setdefault(miss.node, []).append(miss)
 
     def nearest(self, node: Node) -> str:
-        """The miss that says most: a rule's own refusal, then most nodes matched; failing any, where rules would have taken this operation."""
+        """The miss that says most: a rule's own refusal, then most nodes matched; failing any, where rules would take this operation."""
         misses = self.misses.get(node.name)
         if misses:
             return min(misses, key=lambda m: (not m.reason.startswith(REFUSES), -m.progress, m.rule.order if m.rule else ())).text()

@@ -192,7 +192,7 @@ def multiplier_at_least(ratio: ArrayLike, grid: str = ANY) -> tuple[Ints, Ints]:
 
 
 def multiplier_closest(ratio: ArrayLike) -> tuple[Ints, Ints]:
-    """M and f of the representable M * 2^-f closest to ratio, element by element; within the hardware's range of shifts no further than ratio / 256."""
+    """M and f of the representable M * 2^-f closest to ratio, element by element: within ratio / 256 while the shift is in its range."""
     below, above = multiplier_at_most(ratio), multiplier_at_least(ratio)
     up = multiplier_value(*above) - ratio < ratio - multiplier_value(*below)
     return np.where(up, above[0], below[0]), np.where(up, above[1], below[1])

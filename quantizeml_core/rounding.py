@@ -17,7 +17,7 @@ import numpy as np
 
 from . import numerics
 from .bake import integer_weight
-from .blocks import LINEAR, Block
+from .blocks import WHOLE, Block
 from .blueprint import Blueprint
 from .calibration import MEAN_BITS
 from .entry import spread
@@ -88,7 +88,7 @@ class TapObserver:
 
 def worth_observing(block: Block) -> bool:
     """Whether the covariance of a block's taps can be kept."""
-    return block.kind in LINEAR and block.weight is not None and block.weight[0].size <= MOST_TAPS
+    return block.kind in WHOLE and block.weight is not None and block.weight[0].size <= MOST_TAPS
 
 
 def adapt(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], covariances: Mapping[str, Floats], means: Mapping[str, Floats]) -> Blueprint:

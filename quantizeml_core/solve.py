@@ -184,12 +184,13 @@ class _Solver:
         return self._rescaled(block, layer, self.formats[block.inputs[0]].step / np.prod(block.pool.size))
 
     def _rescaled(self, block: Block, layer: LayerPlan, acc_step: Floats) -> Solution:
-        """An accumulator whose step nothing can widen: a free output step follows it exactly, a given one is met by the closest multiplier."""
+        """An accumulator whose step nothing can widen: a free output step follows it exactly, a given one by the closest multiplier."""
         if layer.output_bits is None:
             return Solution(Format(32, True, acc_step), acc_step)
-        step = self.given.get(block.output) if block.output in self.bound or acc_step.size > len(self.needs[block.output]) else None
+        need = self.needs[block.output]
+        step = self.given.get(block.output) if block.output in self.bound or acc_step.size > len(need) else None
         if step is None:
-            return _solution(layer, self.scheme.free(acc_step, self.needs[block.output], numerics.ANY), acc_step)
+            return _solution(layer, self.scheme.free(acc_step, need, numerics.ANY), acc_step)
         m, f = numerics.multiplier_closest(acc_step / step)
         return _solution(layer, Choice(acc_step, np.broadcast_to(step, m.shape), m, f), acc_step)
 

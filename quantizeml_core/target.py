@@ -17,6 +17,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "add.activation": "applies a ReLU after an addition, in the same block",
     "concat": "concatenates tensors along the channels",
     "conv2d.groups": "runs a convolution of several groups",
+    "conv_transpose2d": "runs a transposed convolution",
     "dense.table": "applies a table after a dense layer",
     "depthwise2d": "runs a depthwise convolution as a block of its own",
     "depthwise2d.pool": "pools after a depthwise convolution, in the same block",

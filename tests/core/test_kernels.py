@@ -36,6 +36,22 @@ def test_convolution(groups: int, strides: tuple[int, int], pads: tuple[int, int
     assert np.array_equal(KERNELS["conv2d"](block, x), _loop_convolution(x, weight, groups, strides, pads, pad))
 
 
+def _loop_transposed(x: np.ndarray, w: np.ndarray, strides: tuple[int, int], pads: tuple[int, ...], size: tuple[int, int]) -> np.ndarray:
+    out = np.zeros((len(x), len(w), *size), np.int64)
+    for n, f, c, i, j, a, b in itertools.product(*map(range, (len(x), *w.shape[:2], *x.shape[2:], *w.shape[2:]))):
+        row, column = strides[0] * i + a - pads[0], strides[1] * j + b - pads[1]
+        if 0 <= row < size[0] and 0 <= column < size[1]:
+            out[n, f, row, column] += int(x[n, c, i, j]) * int(w[f, c, a, b])
+    return out
+
+
+@pytest.mark.parametrize(("strides", "pads", "size"), [((1, 1), (0, 0, 0, 0), (5, 6)), ((2, 3), (1, 0, 0, 1), (6, 13)), ((4, 2), (0, 1, -2, -1), (13, 10))])
+def test_transposed_convolution(strides: tuple[int, int], pads: tuple[int, int, int, int], size: tuple[int, int]) -> None:
+    x, weight = RNG.integers(-128, 128, (2, 3, 3, 5)), RNG.integers(-127, 128, (4, 3, 3, 2))
+    block = Block("t", "conv_transpose2d", ("x",), "y", strides=strides, pads=pads, arrays={"weight": weight})
+    assert np.array_equal(KERNELS["conv_transpose2d"](block, x), _loop_transposed(x, weight, strides, pads, size))
+
+
 def test_accumulators_beyond_float32_stay_exact() -> None:
     x, weight = np.full((1, 4096, 1, 1), 127), np.full((1, 4096, 1, 1), 127)
     weight[0, 0] = 126

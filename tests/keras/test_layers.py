@@ -108,6 +108,12 @@ NETS = {
     "a table before a global sum": chain((3, 6, 6), conv((4, 3, 3, 3), activation=GELU, probe="p", pool=Pool("gap")), outputs=[(4, 1, 1)]),
     "averages": chain((3, 6, 5), Block("a", "pool2d", ("quantize",), "t_a", pool=Pool("avg", (3, 2), (2, 1), (1, 0, 0, 1))), outputs=[(3, 3, 5)]),
     "averages of sums beyond float32": chain((1, 380, 380), Block("a", "pool2d", ("quantize",), "t_a", pool=Pool("avg", (379, 379))), outputs=[(1, 2, 2)]),
+    "a transposed convolution": chain(
+        (3, 4, 5), conv((4, 3, 3, 2), kind="conv_transpose2d", strides=(2, 3), pads=(1, 0, 0, 1), activation=RELU), outputs=[(4, 8, 13)]),
+    "a transposed convolution that grows": chain(
+        (3, 4, 5), conv((4, 3, 1, 2), kind="conv_transpose2d", strides=(2, 2), pads=(0, 1, -1, 0)), outputs=[(4, 8, 9)]),
+    "transposed sums beyond float32": chain(
+        (300, 3, 3), conv((5, 300, 3, 3), kind="conv_transpose2d", activation=GELU, probe="p"), outputs=[(5, 5, 5)], reach=900.0),
     "a square": chain((3, 4, 4), conv((4, 3, 1, 1)), Block("m", "multiply", ("t_c", "t_c"), "t_m", activation=RELU6), outputs=[(4, 4, 4)] * 2),
     "a gate": chain(
         (3, 4, 5), conv((4, 3, 1, 1)), conv((4, 4, 1, 1), source="t_c", name="g", activation=Activation("sigmoid"), probe="p", pool=Pool("gap")),

@@ -9,6 +9,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from float_blueprint import run as run_float
+
 from quantizeml_core.blocks import Activation, Block, Pool
 from quantizeml_core.blueprint import Blueprint
 from quantizeml_core.builtin import GENERIC
@@ -26,6 +28,7 @@ CONSTANTS = {
     "g": np.ones((5, 3), np.float32), "gb": np.arange(5, dtype=np.float32), "gb1": np.ones((1, 5), np.float32), "gs": np.float32(2),
     "gn": np.ones((2, 5), np.float32), "gt": np.ones((3, 5), np.float32), "gf": np.ones((5, 192), np.float32), "gc": np.ones((5, 144), np.float32), "gd": np.ones((6, 4), np.float32),
     "f22": np.float32([1, 1, 2, 2]), "f23": np.float32([1, 1, 2, 3]), "f2h": np.float32([1, 1, 2, 1.5]), "s18": np.int64([1, 4, 18, 12]),
+    "wt": np.arange(4 * 5 * 3 * 3, dtype=np.float32).reshape(4, 5, 3, 3), "b5": np.arange(5, dtype=np.float32), "wt2": np.ones((4, 5, 2, 2), np.float32),
     "zero": np.float32(0), "six": np.float32(6), "minus": np.float32(-1), "huge": np.float32(3.4028235e38), "half": np.float32([[[[0.5]]]]),
 }
 
@@ -176,6 +179,25 @@ def test_a_table_names_the_tensor_that_sizes_its_index(body: str, probe: str) ->
     assert blocks(f"c = Conv(x, w) {body}")[-1].probe == probe
 
 
+@pytest.mark.parametrize("body, strides, pads", [
+    ("y = ConvTranspose(c, wt, b5)", (1, 1), (0, 0, 0, 0)),
+    ("y = ConvTranspose<strides=[2,2], pads=[1,1,1,1], output_padding=[1,0]>(c, wt, b5)", (2, 2), (1, 1, 0, 1)),
+    ("t = ConvTranspose<strides=[2,1], pads=[0,1,0,0], output_padding=[1,0]>(c, wt, b5) y = Relu(t)", (2, 1), (0, 1, -1, 0)),
+    ("t = ConvTranspose<strides=[2,1], output_shape=[13,6]>(c, wt, b5) y = Sigmoid(t)", (2, 1), (0, 1, 0, 1)),
+    ('y = ConvTranspose<auto_pad="SAME_UPPER", strides=[2,2]>(c, wt2, b5)', (2, 2), (0, 0, 0, 0)),
+])
+def test_transposed_convolutions(body: str, strides: tuple[int, int], pads: tuple[int, int, int, int]) -> None:
+    found = blueprint(f"c = Conv(x, w) {body}")
+    block = found.blocks[-1]
+    assert (block.kind, block.strides, block.pads) == ("conv_transpose2d", strides, pads)
+    assert block.weight.shape[:2] == (5, 4) and block.arrays["bias"].shape == (5,)
+    values = np.random.default_rng(0).normal(size=(2, 4, 6, 6)).astype(np.float32)
+    ours = run_float(replace(found, blocks=(replace(block, inputs=("c",)),)), {"c": values})[block.output]
+    alone = network(body, "float[N,4,6,6] c")
+    (theirs,) = session(ir.to_proto(alone).SerializeToString()).run(None, {"c": values})
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)  # onnxruntime sums in float32
+
+
 @pytest.mark.parametrize("body, activation, pool", [
     ("y = AveragePool<kernel_shape=[2,3]>(c)", None, Pool("avg", (2, 3))),
     ("p = AveragePool<kernel_shape=[2,2], strides=[2,1], pads=[1,0,0,1], count_include_pad=1>(c) y = Relu(p)", RELU,
@@ -278,6 +300,11 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
     ("c = Conv(x, w) y = AveragePool<kernel_shape=[2,2], pads=[1,1,0,0]>(c)", IMAGE,
      f"(AveragePool): {NEAREST}pool2d (quantizeml-onnx) refuses it: its windows count fewer pixels at the border (count_include_pad is 0), "
      "only windows of one size can be quantized."),
+    ("c = Conv(x, w) y = ConvTranspose<group=2>(c, wt)", IMAGE,
+     f"(ConvTranspose): {NEAREST}conv_transpose2d (quantizeml-onnx) refuses it: it has 2 groups, only 1 can be quantized."),
+    ("c = Conv(x, w) y = ConvTranspose<strides=[2,2], output_shape=[12,12]>(c, wt)", IMAGE,
+     f"(ConvTranspose): {NEAREST}conv_transpose2d (quantizeml-onnx) refuses it: its pads are negative or hang on the output's size "
+     "in a way that leaves their order open: export it with explicit pads."),
     ("c = Conv(x, w) y = AveragePool<kernel_shape=[2,2], ceil_mode=1>(c)", IMAGE,
      f"(AveragePool): {NEAREST}pool2d (quantizeml-onnx) refuses it: its ceil_mode is 1, only windows that fit (ceil_mode 0) can be quantized."),
     (f"c = Conv(x, w) y = {ASYMMETRIC}(c, , f2h)", IMAGE,
@@ -301,6 +328,7 @@ def test_a_refusal_says_what_to_change(body: str, inputs: str, message: str) -> 
     ("depthwise2d", "y = Conv<group=4>(x, wd)", MIXED, []),
     ("activation.table", "c = Conv(x, w) y = HardSwish(c)", IMAGE, ["conv2d"]),
     ("multiply", "c = Conv(x, w) d = Conv(x, w) y = Mul(c, d)", IMAGE, ["conv2d", "conv2d"]),
+    ("conv_transpose2d", "c = Conv(x, w) y = ConvTranspose(c, wt)", IMAGE, ["conv2d"]),
     ("pool2d", "c = Conv(x, w) y = AveragePool<kernel_shape=[2,2]>(c)", IMAGE, ["conv2d"]),
     ("upsample2d", "c = Conv(x, w) y = Resize(c, , f22)", IMAGE, ["conv2d"]),
     ("dense.table", "d = Gemm<transB=1>(x, g) y = Sigmoid(d)", VECTOR, ["dense"]),

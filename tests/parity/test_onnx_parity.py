@@ -59,6 +59,11 @@ def test_a_file_reads_back_as_the_program_it_was_made_from(data: st.DataObject) 
 #: Blocks whose sums leave the integers of float32, with the shapes they read and write.
 WIDE = {
     "averages": (Block("a", "pool2d", ("quantize",), "y", pool=Pool("avg", (379, 379))), (1, 380, 380), (1, 2, 2)),
+    **{f"a transposed convolution, {name}": (
+        Block("t", "conv_transpose2d", ("quantize",), "y", strides=strides, pads=pads, arrays={"weight": np.ones((2, 700, *kernel))}), (700, 3, 4), (2, *out))
+       for name, strides, pads, kernel, out in (
+           ("cropped", (2, 1), (1, 0, 0, 1), (3, 2), (6, 4)), ("grown", (2, 3), (0, 0, -1, -2), (3, 2), (8, 10)), ("kernel below stride", (3, 4), (0, 0, 0, -3), (2, 1), (8, 16)),
+       )},
 }
 
 

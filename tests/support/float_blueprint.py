@@ -41,6 +41,8 @@ def _linear(block: Block, x: np.ndarray) -> np.ndarray:
     bias = block.arrays.get("bias", np.zeros(len(weight)))
     if block.kind == "dense":
         return (x.reshape(len(x), -1) if block.flatten else x) @ weight.T + bias
+    if block.kind == "conv_transpose2d":
+        return _transposed(block, x) + _wide(bias, 4)
     pad = _wide(block.arrays.get("pad_value", np.zeros(1)), 4)
     top, left, bottom, right = block.pads
     padded = np.pad(x - pad, ((0, 0), (0, 0), (top, bottom), (left, right))) + pad
@@ -49,6 +51,16 @@ def _linear(block: Block, x: np.ndarray) -> np.ndarray:
     grouped = windows.reshape(len(x), block.groups, c, *windows.shape[2:])
     kernels = weight.reshape(block.groups, f // block.groups, c, kh, kw)
     return np.einsum("ngchwij,gfcij->ngfhw", grouped, kernels).reshape(len(x), f, *windows.shape[2:4]) + _wide(bias, 4)
+
+
+def _transposed(block: Block, x: np.ndarray) -> np.ndarray:
+    weight, (down, across), (top, left, bottom, right) = block.arrays["weight"], block.strides, block.pads
+    (n, _, h, w), (f, _, kh, kw) = x.shape, weight.shape
+    out = np.zeros((n, f, down * (h - 1) + kh + max(-bottom, 0), across * (w - 1) + kw + max(-right, 0)))
+    for i in range(h):
+        for j in range(w):
+            out[:, :, down * i : down * i + kh, across * j : across * j + kw] += np.einsum("nc,fcij->nfij", x[:, :, i, j], weight)
+    return out[:, :, top : out.shape[2] - max(bottom, 0), left : out.shape[3] - max(right, 0)]
 
 
 def _post(block: Block, value: np.ndarray) -> np.ndarray:

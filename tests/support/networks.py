@@ -76,8 +76,10 @@ def pools(draw: st.DrawFn, size: tuple[int, ...], activation: Activation | None)
 
 @st.composite
 def resamplings(draw: st.DrawFn, net: Network, source: str) -> str:
-    """A block that changes the size of an image without weights."""
+    """A block that changes the size of an image: a transposed convolution, an average or an upsampling."""
     channels, height, width = (int(s or 0) for s in net.shapes[source][1:])
+    if draw(st.booleans()):
+        return draw(transposed(net, source))
     if draw(st.booleans()):
         size = (draw(st.integers(1, min(3, height))), draw(st.integers(1, min(3, width))))
         pool = Pool("avg", size, (draw(st.integers(1, 2)), draw(st.integers(1, 2))), tuple(draw(st.integers(0, 1)) for _ in range(4)))
@@ -87,6 +89,19 @@ def resamplings(draw: st.DrawFn, net: Network, source: str) -> str:
     factors = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     block = Block(f"b{len(net.blocks)}", "upsample2d", (source,), f"tb{len(net.blocks)}", strides=factors)
     return net.put(block, (None, channels, height * factors[0], width * factors[1]))
+
+
+@st.composite
+def transposed(draw: st.DrawFn, net: Network, source: str) -> str:
+    channels, height, width = (int(s or 0) for s in net.shapes[source][1:])
+    kernel, strides = draw(st.integers(1, 3)), (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    top, left, bottom, right = (draw(st.integers(0, (kernel - 1) // 2)) for _ in range(4))
+    pads = (top, left, bottom - draw(st.integers(0, strides[0] - 1)), right - draw(st.integers(0, strides[1] - 1)))
+    filters, activation, name = draw(st.integers(1, 4)), draw(activations()), f"b{len(net.blocks)}"
+    out = [strides[i] * (e - 1) + kernel - pads[i] - pads[i + 2] for i, e in enumerate((height, width))]
+    probe, arrays = f"p{name}" if activation and activation.is_table else "", net.weights(filters, channels, kernel, draw(st.booleans()))
+    block = Block(name, "conv_transpose2d", (source,), f"t{name}", strides=strides, pads=pads, activation=activation, probe=probe, arrays=arrays)
+    return net.put(block, (None, filters, *out))
 
 
 @st.composite

@@ -1,6 +1,7 @@
 """Weight layouts: Keras on the left, the blocks' channel-first layout on the right.
 
     conv2d        (kh, kw, C / groups, F)        (F, C / groups, kh, kw)
+    conv_transpose2d  (kh, kw, F, C)             (F, C, kh, kw)
     depthwise2d   (kh, kw, C, M)                 (C * M, 1, kh, kw), filter c * M + m
     dense         (Cin, F)                       (F, Cin); behind a flatten Cin counts H, W, C in Keras and C, H, W in the block
 """
@@ -18,6 +19,8 @@ def to_native(block: Block, weight: np.ndarray, source: Sequence[int | None]) ->
     """A block's weight as a Keras kernel. `source`: channel-first shape of the block's input."""
     if block.kind == "conv2d":
         return weight.transpose(2, 3, 1, 0)
+    if block.kind == "conv_transpose2d":
+        return weight.transpose(2, 3, 0, 1)
     if block.kind == "depthwise2d":
         return weight.reshape(block.groups, -1, *weight.shape[2:]).transpose(2, 3, 0, 1)
     if not block.flatten:
@@ -30,6 +33,8 @@ def to_canonical(block: Block, kernel: np.ndarray, source: Sequence[int | None])
     """The inverse of `to_native`."""
     if block.kind == "conv2d":
         return kernel.transpose(3, 2, 0, 1)
+    if block.kind == "conv_transpose2d":
+        return kernel.transpose(2, 3, 0, 1)
     if block.kind == "depthwise2d":
         return kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *kernel.shape[:2])
     if not block.flatten:

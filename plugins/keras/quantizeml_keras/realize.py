@@ -21,6 +21,7 @@ from .layers import (
     QuantizedAveragePooling2D,
     QuantizedConcatenate,
     QuantizedConv2D,
+    QuantizedConv2DTranspose,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
     QuantizedMultiply,
@@ -31,7 +32,8 @@ from .rebuild import Remainder, assemble, model_inputs
 from .specs import spec_of, start_kernel
 
 LAYERS: Mapping[str, type[QuantizedLayer]] = {
-    "input": InputQuantizer, "conv2d": QuantizedConv2D, "depthwise2d": QuantizedDepthwiseConv2D, "dense": QuantizedDense,
+    "input": InputQuantizer, "conv2d": QuantizedConv2D, "conv_transpose2d": QuantizedConv2DTranspose,
+    "depthwise2d": QuantizedDepthwiseConv2D, "dense": QuantizedDense,
     "add": QuantizedAdd, "concat": QuantizedConcatenate, "multiply": QuantizedMultiply, "pool2d": QuantizedAveragePooling2D,
     "upsample2d": QuantizedUpSampling2D,
 }

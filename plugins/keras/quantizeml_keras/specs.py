@@ -6,6 +6,7 @@ the core's integer instead, so that the model starts as the program, integer for
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,10 @@ from .layouts import to_native
 
 #: Arrays of an integer block that a trained layer computes anew.
 TRAINED = ("weight", "bias")
+#: Shape in which a vector over filters meets the Keras kernel, where filters are not its last axis.
+PER_FILTER: Mapping[str, Callable[[tuple[int, ...]], tuple[int, ...]]] = {
+    "conv_transpose2d": lambda kernel: (-1, 1), "depthwise2d": lambda kernel: kernel[2:],
+}
 
 
 def spec_of(made: Quantization, block: Block) -> Spec:
@@ -37,7 +42,7 @@ def start_kernel(made: Quantization, block: Block, lattice: Lattice) -> np.ndarr
     shape = made.program.shapes[block.inputs[0]]
     kernel = to_native(block, _weight(_float_block(made, block)), shape).astype(np.float32)
     wanted = to_native(block, _weight(block), shape).astype(np.float32)
-    inverse = lattice.inverse_step.reshape(lattice.shape[2:]) if block.kind == "depthwise2d" else lattice.inverse_step
+    inverse = lattice.inverse_step.reshape(PER_FILTER[block.kind](lattice.shape) if block.kind in PER_FILTER else -1)
     units = kernel * lattice.input_step * inverse
     middle = wanted / (lattice.input_step.astype(np.float64) * inverse)
     return np.where(np.clip(np.rint(units), -lattice.limit, lattice.limit) == wanted, kernel, middle.astype(np.float32))

@@ -20,7 +20,8 @@ VERSION = 1
 BASES = {
     "input_conv2d": "QuantizedInputConv2D", "conv2d": "QuantizedConv2D", "depthwise2d": "QuantizedDepthwise2D",
     "dense": "QuantizedDense1D", "add": "QuantizedAdd", "concat": "QuantizedConcat", "input": "InputQuantizer",
-    "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D", "upsample2d": "QuantizedUpsample2D",
+    "conv_transpose2d": "QuantizedConvTranspose2D", "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D",
+    "upsample2d": "QuantizedUpsample2D",
 }
 
 #: function parameter -> (array of the integer block, suffix of the initializer's name)
@@ -63,7 +64,7 @@ def parameters(block: Block, base: str) -> tuple[str, ...]:
     names = {"input": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": ()}.get(base, ("W", "bias"))
     if base == "input_conv2d" or "pad_value" in block.arrays:
         names = ("x_pad_value", *names)
-    if base in ("input_conv2d", "conv2d", "depthwise2d"):
+    if base in ("input_conv2d", "conv2d", "conv_transpose2d", "depthwise2d"):
         names = (*names, "pads")
     names = (*names, "ActScale", "ActShift", "LUT_values", "max_value", "Scale", "Shift")
     return tuple(n for n in names if n in ("pads", "x_pad_value") or PARAMETERS[n][0] in block.arrays)
@@ -84,6 +85,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
     facts = {
         "a product of two tensors": block.kind == "multiply",
         "average pooling over windows": block.kind == "pool2d",
+        "a transposed convolution": block.kind == "conv_transpose2d",
         "upsampling": block.kind == "upsample2d",
         "an addition with an activation": block.kind == "add" and block.activation is not None,
         "a table after a dense layer": block.kind == "dense" and "table" in block.arrays,

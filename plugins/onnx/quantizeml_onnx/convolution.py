@@ -111,6 +111,48 @@ def _float_conv(program: Program, block: Block, reason: str) -> Body:
     return _finished(program, block, f"floatp{'_'.join(map(str, block.pads))}g{block.groups}", lines, reason, floating=True)
 
 
+def transposed(program: Program, block: Block) -> Body:
+    """float32 ConvTranspose while every partial sum stays below 2^24; else ConvInteger over pixels set apart by zeros, the kernel turned round."""
+    if partial_sums(program, block) < numerics.FLOAT32_EXACT:
+        top, left, bottom, right = block.pads
+        grown = f"pads = [{top}, {left}, {max(bottom, 0)}, {max(right, 0)}], output_padding = [{max(-bottom, 0)}, {max(-right, 0)}]"
+        lines = ["xf = Cast <to = 1> (X)", "wf = Cast <to = 1> (W)", "wt = Transpose <perm = [1, 0, 2, 3]> (wf)",
+                 f"mac = ConvTranspose <strides: ints = @strides, {grown}> (xf, wt)"]
+        return _finished(program, block, f"float{_pads_key(block.pads)}", lines, "", floating=True)
+    lines = [*_set_apart(program, block), *_turned_round(), "mac = ConvInteger (spaced, wp, xz, wz)"]
+    geometry = (*block.strides, *block.pads, *block.arrays["weight"].shape[2:])
+    key = "integer" + "x".join(map(str, program.shapes[block.inputs[0]][1:])) + _pads_key(geometry)
+    return _finished(program, block, key, lines, "the sums of products may leave float32's 24 bits")
+
+
+def _set_apart(program: Program, block: Block) -> list[str]:
+    """`spaced`: stride - 1 zeros behind every pixel, and around them what a plain convolution needs to give the transposed one."""
+    channels, height, width = (int(s or 0) for s in program.shapes[block.inputs[0]][1:])
+    (down, across), (top, left, bottom, right), (kh, kw) = block.strides, block.pads, block.arrays["weight"].shape[2:]
+    kind = program.formats[block.inputs[0]].dtype.name
+    around = (0, 0, kh - 1 - top, kw - 1 - left, 0, 0, kh - down - bottom, kw - across - right)
+    return [
+        "sa = Constant <value_ints = [3, 5]> ()", "apart = Unsqueeze (X, sa)",
+        f"sb = Constant <value_ints = [0, 0, 0, 0, 0, 0, 0, 0, 0, {down - 1}, 0, {across - 1}]> ()", "behind = Pad (apart, sb)",
+        f"sc = Constant <value_ints = [0, {channels}, {height * down}, {width * across}]> ()", "wide = Reshape (behind, sc)",
+        f"sd = Constant <value_ints = [{', '.join(map(str, around))}]> ()", "spaced = Pad (wide, sd)",
+        f"xz = Constant <value = {kind} {{0}}> ()",
+    ]
+
+
+def _turned_round() -> list[str]:
+    """`wp`: the kernel with rows and columns in the opposite order, as uint8 around 128."""
+    return [
+        "ends = Constant <value_ints = [-1, -1]> ()", "stops = Constant <value_ints = [-9223372036854775807, -9223372036854775807]> ()",
+        "axes = Constant <value_ints = [2, 3]> ()", "turned = Slice (W, ends, stops, axes, ends)", "wu = Cast <to = 2> (turned)",
+        "wz = Constant <value = uint8 {128}> ()", "wp = Add (wu, wz)",
+    ]
+
+
+def _pads_key(numbers: tuple[int, ...]) -> str:
+    return "p" + "_".join(map(str, numbers)).replace("-", "m")
+
+
 def _finished(program: Program, block: Block, key: str, lines: list[str], reason: str, floating: bool = False) -> Body:
     """Bias, post-operations and tail shared by the exact bodies. Max pooling comes last: it commutes with a monotone function."""
     span, direct = after_pool(block, program, reach(program, block)), block.activation is None and block.pool is None

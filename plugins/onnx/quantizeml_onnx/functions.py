@@ -27,7 +27,7 @@ from quantizeml_core.program import Program
 from . import tails
 from .body import POOL_ATTRIBUTES, Body, activation, after_pool, biased, reach, unsigned
 from .contract import OWN, Call
-from .convolution import conv
+from .convolution import conv, transposed
 
 
 def body(program: Program, block: Block) -> Body:
@@ -99,7 +99,8 @@ def _average_pool(program: Program, block: Block) -> Body:
     lines = [f"ws = Constant <value_ints = [{channels}, 1, {', '.join(map(str, block.pool.size))}]> ()"]
     floating = max(-low, high) < numerics.FLOAT32_EXACT
     if floating:
-        lines += ["x = Cast <to = 1> (X)", "w = ConstantOfShape <value = float[1] {1.0}> (ws)", f"mac = Conv <{attributes}> (x, w)", "sum = Cast <to = 6> (mac)"]
+        lines += ["x = Cast <to = 1> (X)", "w = ConstantOfShape <value = float[1] {1.0}> (ws)",
+                  f"mac = Conv <{attributes}> (x, w)", "sum = Cast <to = 6> (mac)"]
     else:
         lines += ["w = ConstantOfShape <value = uint8[1] {1}> (ws)", f"sum = ConvInteger <{attributes}> (X, w)"]
     key = f"{'f' if floating else 'i'}{channels}w{'_'.join(map(str, block.pool.size))}"
@@ -144,6 +145,6 @@ def _add_reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
 
 
 BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
-    "input": _input, "conv2d": conv, "depthwise2d": conv, "dense": _dense, "add": _add, "concat": _concat, "multiply": _multiply,
-    "pool2d": _average_pool, "upsample2d": _upsample,
+    "input": _input, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
+    "concat": _concat, "multiply": _multiply, "pool2d": _average_pool, "upsample2d": _upsample,
 }

@@ -52,6 +52,34 @@ def convolution(view: OnnxView, node: Node) -> str | None:
     return first(view, node, constant_weights, two_dimensional, dilations, explicit_pads)
 
 
+def transposed(view: OnnxView, node: Node) -> str | None:
+    """A transposed convolution of one group whose crop is known."""
+    if _groups(node) != 1:
+        return f"it has {_groups(node)} groups, only 1 can be quantized"
+    if refusal := first(view, node, constant_weights, two_dimensional, dilations):
+        return refusal
+    if transposed_pads(view, node) is None:
+        return "its pads are negative or hang on the output's size in a way that leaves their order open: export it with explicit pads"
+    return None
+
+
+def transposed_pads(view: OnnxView, node: Node) -> tuple[int, int, int, int] | None:
+    """What is cropped: top, left, bottom, right, the output padding taken off the end; None when it is not known.
+
+    Where the output's size is given instead, an even crop leaves no choice of what goes where.
+    """
+    if node.native.attributes.get_string("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not ints(node, "output_shape", ()):
+        (top, left, bottom, right), (down, across) = ints(node, "pads", (0, 0, 0, 0)), ints(node, "output_padding", (0, 0))
+        return None if min(top, left, bottom, right) < 0 else (top, left, bottom - down, right - across)
+    before, after, weight = view.shape(node.inputs[0]), view.shape(node.outputs[0]), operand(view, node, 1)
+    if before is None or after is None or None in (*before[2:], *after[2:]) or any(ints(node, "output_padding", ())):
+        return None
+    sizes = zip(ints(node, "strides", (1, 1)), before[2:], weight.shape[2:], after[2:], strict=True)
+    totals = [stride * (size - 1) + kernel - out for stride, size, kernel, out in sizes]
+    down, across = (t // 2 for t in totals)
+    return (down, across, down, across) if all(t >= 0 and t % 2 == 0 for t in totals) else None
+
+
 def ungrouped(view: OnnxView, node: Node) -> str | None:
     return None if _groups(node) == 1 else _grouping(view, node)
 
@@ -218,8 +246,8 @@ def channel_concat(view: OnnxView, node: Node) -> str | None:
 
 #: Modes of a nearest Resize that repeat each pixel, whatever the whole factor: (coordinate_transformation_mode, nearest_mode).
 REPEATING = frozenset({
-    ("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("half_pixel", "round_prefer_ceil"), ("pytorch_half_pixel", "round_prefer_floor"),
-    ("pytorch_half_pixel", "round_prefer_ceil"), ("tf_half_pixel_for_nn", "floor"),
+    ("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("half_pixel", "round_prefer_ceil"),
+    ("pytorch_half_pixel", "round_prefer_floor"), ("pytorch_half_pixel", "round_prefer_ceil"), ("tf_half_pixel_for_nn", "floor"),
 })
 
 
@@ -233,7 +261,8 @@ def repeats(view: OnnxView, node: Node) -> str | None:
     if factors is None:
         return "its factors are not whole numbers in height and width of images of a known size"
     halved = tuple(modes) == ("asymmetric", "round_prefer_floor") and max(factors) <= 2
-    return None if tuple(modes) in REPEATING or halved else f"it picks pixels by {modes[0]} and {modes[1]}, only repeated ones can be quantized"
+    fits = tuple(modes) in REPEATING or halved
+    return None if fits else f"it picks pixels by {modes[0]} and {modes[1]}, only repeated ones can be quantized"
 
 
 def resize_factors(view: OnnxView, node: Node) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """The built-in rules: which lines of ONNX operations are one hardware block.
 
     conv2d, depthwise2d   Conv [MaxPool] [activation] in either order;  Conv [activation] [GlobalAveragePool]
+    conv_transpose2d      ConvTranspose [activation]
     dense                 [Flatten] Gemm [activation]
     add                   Add [Relu | Clip]
     concat                Concat of two tensors
@@ -41,8 +42,8 @@ SLOPES: Mapping[str, float] = {"Elu": 1.0, "LeakyRelu": 0.01}
 """ONNX's default `alpha` of the functions that have one."""
 
 RELU = P("Relu") | P("Clip", guards.clip)
-TABLE = (P("Swish", guards.swish) | P("HardSwish") | P("Gelu", guards.gelu) | P("LeakyRelu") | P("Sigmoid") | P("HardSigmoid", guards.hard_sigmoid)
-         | P("Tanh") | P("Elu"))
+TABLE = (P("Elu") | P("Gelu", guards.gelu) | P("HardSigmoid", guards.hard_sigmoid) | P("HardSwish") | P("LeakyRelu") | P("Sigmoid")
+         | P("Swish", guards.swish) | P("Tanh"))
 MAX_POOL = P("MaxPool", guards.max_pool)
 GLOBAL_POOL = P("GlobalAveragePool", guards.global_pool)
 POST = P.either_order(P.opt(MAX_POOL), P.opt(RELU | TABLE)) | (P.opt(RELU | TABLE) >> P.opt(GLOBAL_POOL))
@@ -60,6 +61,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("add", P("Add") >> P.opt(RELU), _add),
         rule("concat", P("Concat"), _concat),
         rule("conv2d", P("Conv", guards.ungrouped) >> POST, partial(_convolution, "conv2d")),
+        rule("conv_transpose2d", P("ConvTranspose", guards.transposed) >> P.opt(RELU | TABLE), _transposed),
         rule("dense", P.opt(P("Flatten", guards.flatten)) >> P("Gemm") >> P.opt(RELU | TABLE), _dense),
         rule("depthwise2d", P("Conv", guards.depthwise) >> POST, partial(_convolution, "depthwise2d")),
         rule("identity", ALONE, _identity),
@@ -77,6 +79,15 @@ def _convolution(kind: str, target: Target, match: Match) -> Block | Miss:
         conv.name, kind, match.inputs, match.output, strides=ints(conv, "strides", (1, 1)), pads=ints(conv, "pads", (0, 0, 0, 0)),
         groups=conv.native.attributes.get_int("group", 1), arrays=_weights(match.view, conv), **_post(match),
     )
+
+
+def _transposed(target: Target, match: Match) -> Block | Miss:
+    conv, view, table = match.nodes[0], match.view, match.find(*TABLES) is not None
+    if refusal := _incapable(target, {"conv_transpose2d": True, "activation.table": table}):
+        return Miss(refusal)
+    arrays = _weights(view, conv, (1, 0, 2, 3))
+    return Block(conv.name, "conv_transpose2d", match.inputs, match.output, strides=ints(conv, "strides", (1, 1)),
+                 pads=guards.transposed_pads(view, conv), arrays=arrays, **_post(match))
 
 
 def _identity(target: Target, match: Match) -> Block | Miss:
@@ -181,7 +192,8 @@ def _window(kind: str, pool: Node) -> Pool:
     return Pool(kind, ints(pool, "kernel_shape", (1, 1)), ints(pool, "strides", (1, 1)), ints(pool, "pads", (0, 0, 0, 0)))
 
 
-def _weights(view: OnnxView, node: Node) -> dict[str, np.ndarray]:
-    """Weight as it stands, (F, C/groups, kh, kw) or (F, Cin), and bias as (F,) when there is one."""
+def _weights(view: OnnxView, node: Node, order: tuple[int, ...] | None = None) -> dict[str, np.ndarray]:
+    """Weight, (F, C/groups, kh, kw) or (F, Cin) once its axes stand in `order` (None: as they are), and bias as (F,) when there is one."""
     weight, bias = operand(view, node, 1), operand(view, node, 2)
+    weight = weight if order is None else weight.transpose(order)
     return {"weight": weight} if bias is None else {"weight": weight, "bias": np.broadcast_to(bias.reshape(-1), len(weight))}

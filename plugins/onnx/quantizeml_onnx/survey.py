@@ -20,7 +20,7 @@ from quantizeml_core.match import Cover, Node, Rule, cover
 
 from .entry import Entry, entry
 from .guards import NO_SHAPE
-from .view import OnnxView, operand
+from .view import OnnxView, ints, operand
 
 MOVES = frozenset({"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Shape", "Squeeze", "Transpose", "Unsqueeze"})
 """Operations that carry no arithmetic: not counted, and no stop when nothing but them follows."""
@@ -125,4 +125,10 @@ def _inner(view: OnnxView, node: Node) -> int:
     return shape[-1] or 0
 
 
-MACS = {"Conv": _kernel, "Gemm": _inner, "MatMul": _inner}
+def _scattered(view: OnnxView, node: Node) -> int:
+    """Products of one pixel of a transposed convolution: it sees one in stride * stride of the taps of every input channel."""
+    weight = operand(view, node, 1)
+    return 0 if weight is None else weight[:, 0].size // math.prod(ints(node, "strides", (1, 1)))
+
+
+MACS = {"Conv": _kernel, "ConvTranspose": _scattered, "Gemm": _inner, "MatMul": _inner}

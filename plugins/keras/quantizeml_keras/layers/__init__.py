@@ -6,12 +6,12 @@ from ..backend import require_float64
 from .base import QuantizedLayer
 from .ends import Dequantizer, InputQuantizer
 from .joins import QuantizedAdd, QuantizedConcatenate, QuantizedMultiply
-from .linear import QuantizedConv2D, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
+from .linear import QuantizedConv2D, QuantizedConv2DTranspose, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
 from .resampling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 
 __all__ = [
-    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D", "QuantizedDense",
-    "QuantizedDepthwiseConv2D",
+    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D",
+    "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D",
     "QuantizedLayer", "QuantizedLinear", "QuantizedMultiply", "QuantizedUpSampling2D",
 ]
 

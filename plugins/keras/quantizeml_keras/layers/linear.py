@@ -13,7 +13,7 @@ from .base import PACKAGE, QuantizedLayer, Tensor
 from .carrier import Carrier, carrier
 from .spec import Lattice
 from .tail import Tail
-from .windows import Window, depthwise, max_pool
+from .windows import Window, depthwise, max_pool, pad
 
 Shape = tuple[int | None, ...]
 
@@ -160,6 +160,25 @@ class QuantizedDepthwiseConv2D(QuantizedWindows):
 
     def _products(self, x: Tensor, weight: Tensor) -> Tensor:
         return depthwise(x, weight, self.window.strides, self.window.padding)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class QuantizedConv2DTranspose(QuantizedLinear):
+    """Every pixel writes a kernel; what the pads cover is cropped, negative ones grow the image at its end."""
+
+    summed = (0, 1, 3)
+
+    def _per_filter(self, vector: Tensor) -> Tensor:
+        return ops.reshape(vector, (-1, 1))
+
+    def _products(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Frameworks write at least a stride behind the last pixel, however small the kernel."""
+        block, kernel = self.spec.block, self.lattice.shape[:2]
+        full = ops.conv_transpose(x, weight, strides=block.strides, padding="valid", data_format="channels_last")
+        top, left = block.pads[:2]
+        bottom, right = (p + max(s - k, 0) for p, s, k in zip(block.pads[2:], block.strides, kernel, strict=True))
+        cropped = full[:, top : -bottom if bottom > 0 else None, left : -right if right > 0 else None]
+        return pad(cropped, (0, 0, max(-bottom, 0), max(-right, 0)), 0.0)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
