@@ -1,34 +1,26 @@
 """Run the float network and hand the tensors at block boundaries to observers, batch by batch, channel-first.
 
-Only what leads to an observed tensor is run. Memory is that of one batch.
+Only what leads to an observed tensor is run, operation by operation, and a tensor is dropped once its last reader has run: memory is that of one batch
+of the widest place, and nothing has to be compiled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-import keras
+import numpy as np
 from keras import ops
 
 from quantizeml_core.hooks import Batch, Observer
 from quantizeml_core.match import Node
 
-from .evaluate import evaluate
+from .evaluate import OPERATIONS
 from .graph import Graph
 from .layouts import channels_first
 
-
-class _Network(keras.Model):
-    """The operations that lead to a few tensors, as one Keras model, so that the backend compiles them."""
-
-    def __init__(self, nodes: Sequence[Node], tensors: Sequence[str]) -> None:
-        super().__init__(name="observed", dtype="float32")
-        self.nodes, self.tensors = nodes, tensors
-
-    def call(self, feeds: Mapping[str, Any]) -> list[Any]:
-        values = evaluate(self.nodes, {name: ops.cast(x, "float32") for name, x in feeds.items()})
-        return [ops.transpose(values[t], channels_first(len(values[t].shape))) for t in self.tensors]
+Tensor = Any
 
 
 def observe(graph: Graph, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
@@ -38,22 +30,38 @@ def observe(graph: Graph, batches: Iterable[Batch], observers: Mapping[str, Obse
         graph: the sanitized float graph; it is only read.
         observers: by tensor name.
     """
-    tensors = list(observers)
-    nodes = _needed(graph, tensors)
-    network = _Network(nodes, tensors)
-    network.compile(jit_compile=False)
-    names = [t for t in graph.entries if any(t in n.inputs for n in nodes)]
+    nodes = [_on_device(node) for node in _needed(graph, observers)]
+    last = {tensor: index for index, node in enumerate(nodes) for tensor in (*node.outputs, *node.inputs)}
     for batch in batches:
-        values = network.predict_on_batch({name: batch[name] for name in names})
-        for tensor, value in zip(tensors, values, strict=True):
-            observers[tensor].update(value)
+        feeds = {name: ops.cast(ops.convert_to_tensor(x), "float32") for name, x in batch.items() if name in last}
+        for tensor, value in _tensors(nodes, last, feeds):
+            if tensor in observers:
+                observers[tensor].update(ops.convert_to_numpy(ops.transpose(value, channels_first(len(value.shape)))))
 
 
-def _needed(graph: Graph, tensors: Iterable[str]) -> tuple[Node, ...]:
+def _tensors(nodes: list[Node], last: Mapping[str, int], feeds: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the nodes, in order."""
+    values = dict(feeds)
+    for index, node in enumerate(nodes):
+        output = node.outputs[0]
+        values[output] = OPERATIONS[node.op](node.native, *(values[t] for t in node.inputs))
+        yield output, values[output]
+        for tensor in {output, *node.inputs}:
+            if last[tensor] == index:
+                del values[tensor]
+
+
+def _on_device(node: Node) -> Node:
+    """A node whose arrays are float32 tensors: converted once, not for every batch."""
+    arrays = {k: ops.convert_to_tensor(v.astype(np.float32)) for k, v in node.native.items() if isinstance(v, np.ndarray)}
+    return replace(node, native={**node.native, **arrays})
+
+
+def _needed(graph: Graph, tensors: Iterable[str]) -> list[Node]:
     """The nodes that lead to some tensors, in order."""
     wanted, needed = set(tensors), []
     for node in reversed(graph.members):
         if wanted.intersection(node.outputs):
             needed.append(node)
             wanted.update(node.inputs)
-    return tuple(reversed(needed))
+    return needed[::-1]

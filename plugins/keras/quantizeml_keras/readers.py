@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from keras import ops
+from keras.utils import is_keras_tensor
 
 from .activations import activation_step
 from .graph import OPAQUE, Shape
@@ -214,7 +215,7 @@ def _chain(op: str) -> Callable[[Any, Any, Sequence[Shape]], "list[Step] | str"]
 
     def reader(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
         if len(shapes) < 2:
-            return f"{op} with a constant is not supported"
+            return _with_constant(op, call, shapes[0])
         if op == "Concatenate" and layer.axis not in (-1, len(shapes[0]) - 1):
             return "a Concatenate on another axis than the channels is not supported"
         if op == "Add" and len(set(shapes)) > 1:
@@ -226,6 +227,25 @@ def _chain(op: str) -> Callable[[Any, Any, Sequence[Shape]], "list[Step] | str"]
         return steps
 
     return reader
+
+
+def _with_constant(op: str, call: Any, shape: Shape) -> list[Step] | str:
+    """`x + 3`, `x * 0.5`: an affine operation, where the constant is a number or one for each channel."""
+    constants = [a for a in call.arguments.args if not is_keras_tensor(a)]
+    values = [np.asarray(c, np.float64).reshape(-1) for c in constants if isinstance(c, (int, float, np.ndarray, np.number))]
+    if op not in ("Add", "Multiply") or len(values) != 1 or values[0].size not in (1, shape[-1]) or len(constants) != 1:
+        return f"{op} with this constant is not supported, only with a number or one for each channel"
+    one, zero = np.ones_like(values[0]), np.zeros_like(values[0])
+    scale, offset = (one, values[0]) if op == "Add" else (values[0], zero)
+    return [Step("Affine", {"scale": scale, "offset": offset}, shape)]
+
+
+def _normalization(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    mean, variance = (_array(v).astype(np.float64).reshape(-1) for v in (layer.mean, layer.variance))
+    if layer.invert or {mean.size, variance.size} - {1, shapes[0][-1]}:
+        return "a Normalization that is inverted, or of another axis than the last, is not supported"
+    scale = 1.0 / np.maximum(np.sqrt(variance), 1e-7)  # Keras' own lower limit, keras.backend.epsilon()
+    return [Step("Affine", {"scale": scale, "offset": -mean * scale}, shapes[0])]
 
 
 def _wider(a: Shape, b: Shape) -> Shape:
@@ -273,7 +293,7 @@ READERS: Mapping[str, Reader] = {
     "Activation": _activation, "Add": _chain("Add"), "AveragePooling2D": _pool("AveragePool"), "BatchNormalization": _batch_normalization,
     "Concatenate": _chain("Concatenate"), "Conv2D": _conv2d, "Conv2DTranspose": _transposed, "Dense": _dense, "DepthwiseConv2D": _depthwise,
     "Flatten": _flatten, "GlobalAveragePooling2D": _global_average, "LeakyReLU": _leaky, "MaxPooling2D": _pool("MaxPool"),
-    "Multiply": _chain("Multiply"), "PReLU": _prelu, "ReLU": _relu, "Relu": _relu, "Rescaling": _rescaling, "Reshape": _flatten,
+    "Multiply": _chain("Multiply"), "Normalization": _normalization, "PReLU": _prelu, "ReLU": _relu, "Relu": _relu, "Rescaling": _rescaling, "Reshape": _flatten,
     "SeparableConv2D": _separable, "UpSampling2D": _up_sampling, "ZeroPadding2D": _zero_padding,
     "ELU": _function("elu"), "Gelu": _function("gelu"), "HardSigmoid": _function("hard_sigmoid"), "HardSilu": _function("hard_silu"), "Relu6": _function("relu6"),
     "Sigmoid": _function("sigmoid"), "Silu": _function("silu"), "Tanh": _function("tanh"), "LeakyRelu": _function("leaky_relu"),

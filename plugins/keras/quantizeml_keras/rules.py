@@ -6,6 +6,7 @@
     affine                a BatchNormalization or Rescaling alone: a depthwise2d of one pixel
     pool2d                AveragePool [ReLU]; where the target has none, a depthwise2d of equal weights
     multiply, upsample2d  Multiply [ReLU];  UpSampling2D
+    pad                   ZeroPadding2D that no neighbour could take: a depthwise2d of one pixel, padded
     identity              the lines of conv2d without their convolution: a conv2d whose 1x1 kernel is the identity
 
 An activation is a ReLU with or without a bound, or a table. What only some targets run is asked from the target's capabilities.
@@ -49,6 +50,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         "depthwise2d": (P("DepthwiseConv2D") >> POST, _depthwise2d),
         "identity": (ALONE, _identity),
         "multiply": (P("Multiply") >> P.opt(P("ReLU")), _multiply),
+        "pad": (P("Pad") >> POST, _pad),
         "pool2d": (P("AveragePool") >> P.opt(P("ReLU")), _average_pool),
         "upsample2d": (P("UpSampling2D"), _upsample),
     }
@@ -72,6 +74,10 @@ def _affine(target: Target, match: Match) -> Block | Miss:
     affine = match.nodes[0].native
     scale, offset = (np.broadcast_to(affine[k], (_channels(match),)) for k in ("scale", "offset"))
     return _window(target, match, "depthwise2d", scale[None, None, :, None], offset)
+
+
+def _pad(target: Target, match: Match) -> Block | Miss:
+    return _window(target, match, "depthwise2d", np.ones((1, 1, _channels(match), 1), np.float32), None, pads=match.nodes[0].native["pads"])
 
 
 def _average_pool(target: Target, match: Match) -> Block | Miss:

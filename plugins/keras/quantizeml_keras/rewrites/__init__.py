@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from .driver import Applied, Edit, Refused, Rewrite, sanitize
 from .folding import FOLDING
+from .gates import GATES
 from .moves import MOVES
 from .padding import PADDING
 
-BUILTIN: tuple[Rewrite, ...] = (*MOVES, *PADDING, *FOLDING)
+BUILTIN: tuple[Rewrite, ...] = (*MOVES, *PADDING, *GATES, *FOLDING)
 
 __all__ = ["BUILTIN", "Applied", "Edit", "Refused", "Rewrite", "sanitize"]

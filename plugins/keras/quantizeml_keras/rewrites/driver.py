@@ -18,6 +18,9 @@ from ..evaluate import evaluate
 from ..graph import Graph, Shape
 
 TOLERANCE = 1e-9
+FIXED = frozenset({"Reshape", "Flatten", "Dense"})
+"""Operations whose numbers belong to one size of the image."""
+
 FREE_EXTENT = 9
 """Height and width of proof samples where the model leaves them open: odd, so that strides leave a rest."""
 
@@ -86,9 +89,10 @@ def difference(graph: Graph, edit: Edit) -> str:
     """Empty when both sides of an edit are equal; otherwise by how much they differ."""
     inside = {t for n in edit.old for t in n.outputs}
     sources = sorted({t for n in edit.old for t in n.inputs} - inside)
+    largest = None if any(n.op in FIXED for n in (*edit.old, *edit.new)) else _largest(edit)
     for draw in DRAWS:
         generator = np.random.default_rng(0)
-        feeds = {t: ops.convert_to_tensor(draw(generator, _extent(graph.shapes[t])), "float64") for t in sources}
+        feeds = {t: ops.convert_to_tensor(draw(generator, _extent(graph.shapes[t], largest)), "float64") for t in sources}
         tensor = edit.old[-1].outputs[0]
         old = ops.convert_to_numpy(evaluate(edit.old, feeds)[tensor])
         new = ops.convert_to_numpy(evaluate(edit.new, feeds)[tensor])
@@ -100,8 +104,17 @@ def difference(graph: Graph, edit: Edit) -> str:
     return ""
 
 
-def _extent(shape: Shape) -> tuple[int, ...]:
-    return (2, *(FREE_EXTENT if s is None else s for s in shape[1:]))
+def _extent(shape: Shape, largest: int | None) -> tuple[int, ...]:
+    """Shape of a proof sample. Sliding windows do the same everywhere inside an image: one of `largest` pixels shows it all."""
+    sizes = [FREE_EXTENT if s is None else s for s in shape[1:]]
+    return (2, *(s if largest is None else min(s, largest) for s in sizes[:-1]), sizes[-1])
+
+
+def _largest(edit: Edit) -> int:
+    """Borders, an interior, and a rest that strides leave, for the widest windows of an edit."""
+    windows = [max(n.native["kernel"].shape[:2]) for n in edit.old if n.op in ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose")]
+    windows += [max(n.native["size"]) for n in edit.old if "size" in n.native]
+    return 2 * sum(windows) + FREE_EXTENT
 
 
 DRAWS: tuple[Callable[[np.random.Generator, tuple[int, ...]], np.ndarray], ...] = (
