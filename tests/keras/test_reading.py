@@ -121,6 +121,8 @@ COVERED: dict[str, Callable[[], keras.Model]] = {
     "activations spelled out": lambda: graph(spelled_hard_swish),
     "normalization": lambda: net(normalization(), layers.Conv2D(4, 3, padding="same")),
     "zeros before a signed maximum": lambda: net(layers.Conv2D(4, 3), layers.ZeroPadding2D(1), layers.MaxPooling2D(3, 2)),
+    "transposed": lambda: net(layers.Conv2D(4, 3), layers.Conv2DTranspose(3, 3, strides=2, padding="same"), layers.BatchNormalization(), layers.ReLU(),
+                              layers.Conv2DTranspose(2, (2, 4), strides=(3, 2), activation="silu"), layers.Conv2DTranspose(2, 3)),
     "leaky relu": lambda: net(layers.Conv2D(4, 3), layers.LeakyReLU(0.2)),
     "gelu, silu, hard_silu": lambda: net(layers.Conv2D(4, 3, activation="gelu"), layers.Conv2D(4, 3, activation="silu"), layers.Activation("linear"),
                                          layers.Conv2D(4, 3), layers.Activation("hard_silu")),

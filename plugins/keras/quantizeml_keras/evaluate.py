@@ -40,8 +40,7 @@ def _depthwise(at: Mapping[str, Any], x: Tensor) -> Tensor:
 
 
 def _transposed(at: Mapping[str, Any], x: Tensor) -> Tensor:
-    y = ops.conv_transpose(x, _as(at["kernel"], x), strides=at["strides"], padding=at["padding"], output_padding=at["output_padding"],
-                           data_format="channels_last")
+    y = ops.conv_transpose(x, _as(at["kernel"], x), strides=at["strides"], padding=at["padding"], data_format="channels_last")
     return _biased(at, y)
 
 

@@ -3,7 +3,7 @@
     op                   attributes (arrays in Keras layout)                            inputs
     Conv2D               kernel (kh, kw, C / groups, F), bias, strides, pads, groups    (B, H, W, C)
     DepthwiseConv2D      kernel (kh, kw, C, M), bias, strides, pads                     (B, H, W, C)
-    Conv2DTranspose      kernel (kh, kw, F, C), bias, strides, padding, output_padding  (B, H, W, C)
+    Conv2DTranspose      kernel (kh, kw, F, C), bias, strides, padding, crops           (B, H, W, C)
     Dense                kernel (Cin, F), bias                                          (B, Cin)
     Affine               scale, offset: (C,) or (1,), on the last axis                  any
     Pad                  pads, with zeros                                               (B, H, W, C)

@@ -109,11 +109,22 @@ def _dense(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
 
 
 def _transposed(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
-    if set(_pair(layer.dilation_rate)) != {1}:
-        return "a dilated Conv2DTranspose is not supported"
-    kernel = _array(layer.kernel)
-    attributes = {"kernel": kernel, "bias": _bias(layer), "strides": _pair(layer.strides), "padding": layer.padding, "output_padding": layer.output_padding}
-    return _activated([Step("Conv2DTranspose", attributes, tuple(layer.compute_output_shape(shapes[0])))], layer)
+    if set(_pair(layer.dilation_rate)) != {1} or layer.output_padding is not None:
+        return "a Conv2DTranspose with a dilation or an output padding is not supported"
+    kernel, strides = _array(layer.kernel), _pair(layer.strides)
+    attributes = {"kernel": kernel, "bias": _bias(layer), "strides": strides, "padding": layer.padding,
+                  "crops": _crops(kernel.shape[:2], strides, layer.padding)}
+    return _activated([Step("Conv2DTranspose", attributes, tuple(call.output_tensors[0].shape))], layer)
+
+
+def _crops(kernel: tuple[int, ...], strides: tuple[int, int], padding: str) -> tuple[int, int, int, int]:
+    """Rows and columns that a transposed convolution drops from (size - 1) * stride + kernel: top, left, bottom, right; negative ones are added.
+
+    Keras keeps size * stride for `same`, half of the rest dropped before; for `valid` no less than that.
+    """
+    rest = [k - s if padding == "same" else min(k - s, 0) for k, s in zip(kernel, strides, strict=True)]
+    before = [max(r, 0) // 2 for r in rest]
+    return before[0], before[1], rest[0] - before[0], rest[1] - before[1]
 
 
 def _batch_normalization(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:

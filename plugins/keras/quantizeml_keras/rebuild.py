@@ -113,7 +113,7 @@ def _dense(at: Mapping[str, Any], name: str, shape: Any) -> list[tuple[Layer, li
 
 def _transposed(at: Mapping[str, Any], name: str, shape: Any) -> list[tuple[Layer, list[Any]]]:
     kernel, bias = at["kernel"], [] if at["bias"] is None else [at["bias"]]
-    layer = keras.layers.Conv2DTranspose(kernel.shape[2], kernel.shape[:2], at["strides"], padding=at["padding"], output_padding=at["output_padding"],
+    layer = keras.layers.Conv2DTranspose(kernel.shape[2], kernel.shape[:2], at["strides"], padding=at["padding"],
                                          use_bias=bool(bias), name=name)
     return [(layer, [kernel, *bias])]
 

@@ -1,6 +1,7 @@
 """The built-in rules: which lines of operations of a Keras graph are one hardware block.
 
     conv2d, depthwise2d   Conv2D | DepthwiseConv2D, [MaxPool] [activation] in either order;  or [activation] [GlobalAveragePool]
+    conv_transpose2d      Conv2DTranspose [activation]
     dense                 [Flatten] Dense [activation]
     add, concat           Add [ReLU];  Concatenate
     affine                a BatchNormalization or Rescaling alone: a depthwise2d of one pixel
@@ -46,6 +47,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         "affine": (P("Affine") >> POST, _affine),
         "concat": (P("Concatenate"), _concat),
         "conv2d": (P("Conv2D") >> POST, _conv2d),
+        "conv_transpose2d": (P("Conv2DTranspose") >> P.opt(ACTIVATION), _transposed),
         "dense": (P.opt(P("Flatten")) >> P("Dense") >> P.opt(ACTIVATION), _dense),
         "depthwise2d": (P("DepthwiseConv2D") >> POST, _depthwise2d),
         "identity": (ALONE, _identity),
@@ -66,6 +68,14 @@ def _conv2d(target: Target, match: Match) -> Block | Miss:
 def _depthwise2d(target: Target, match: Match) -> Block | Miss:
     conv = match.nodes[0].native
     return _window(target, match, "depthwise2d", conv["kernel"], conv["bias"], conv["strides"], conv["pads"])
+
+
+def _transposed(target: Target, match: Match) -> Block | Miss:
+    conv = match.nodes[0]
+    if refusal := _incapable(target, {"conv_transpose2d": True, "activation.table": match.find("Table") is not None}):
+        return Miss(refusal)
+    block = Block(conv.name, "conv_transpose2d", match.inputs, match.output, strides=conv.native["strides"], pads=conv.native["crops"], **_post(match))
+    return block.with_arrays(weight=conv.native["kernel"].transpose(2, 3, 0, 1), bias=conv.native["bias"])
 
 
 def _affine(target: Target, match: Match) -> Block | Miss:
