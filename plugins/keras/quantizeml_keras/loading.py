@@ -1,12 +1,13 @@
-"""Load and save Keras models: `.keras` and `.h5`, float or quantized, of Keras 3 or of the generation before (`legacy_h5`).
+"""Load and save Keras models: `.keras` and `.h5`, float or quantized, of Keras 3 or of the generation before (`configurations`).
 
-Keras' safe mode stays on: the byte code of a Lambda layer in a file is never run. A file is written whole or not at all.
+The byte code of a Lambda layer in a file is never run (`functions`). A file is written whole or not at all.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from quantizeml_core.files import atomic_write, check_destination
 from quantizeml_core.hooks import InputSpec
 
 from . import layers  # noqa: F401  registers the quantized layers with Keras
-from .legacy_h5 import modernized
+from .configurations import modernized, without_code
+from .functions import FunctionLayer
 from .quiet import without_absl_warnings
 from .trace import refuse_without_graph
 
 SUFFIXES = (".keras", ".h5")
+CUSTOM = {"FunctionLayer": FunctionLayer}
 
 
 def load(path: Path) -> keras.Model:
@@ -37,13 +40,20 @@ def load(path: Path) -> keras.Model:
 
 
 def _load(path: Path) -> keras.Model:
-    if path.suffix.lower() != ".h5" or not h5py.is_hdf5(path):
-        return keras.models.load_model(path, compile=False)
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "model.h5"
-        shutil.copyfile(path, copy)
-        modernized(copy)
-        return keras.models.load_model(copy, compile=False)
+        return keras.models.load_model(_readable(path, Path(folder)), CUSTOM, compile=False)
+
+
+def _readable(path: Path, folder: Path) -> Path:
+    """The file, or a copy in a folder whose configuration Keras 3 reads without running code."""
+    if zipfile.is_zipfile(path):
+        return without_code(path, folder / "model.keras")
+    if path.suffix.lower() != ".h5" or not h5py.is_hdf5(path):
+        return path
+    copy = folder / "model.h5"
+    shutil.copyfile(path, copy)
+    modernized(copy)
+    return copy
 
 
 def save(model: keras.Model, path: Path) -> Path:

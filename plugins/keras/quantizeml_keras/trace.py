@@ -1,7 +1,7 @@
 """Trace: a symbolic Keras model (functional, sequential, nested, with shared layers) as a `Graph`.
 
 Every call of a layer becomes one or a few nodes, by the table of `readers`; nested models are opened; a layer that is called twice gives nodes twice.
-No layer is run and no code of a Lambda is executed.
+No layer is run; what a Lambda does is read from its function (`functions`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import keras
 from quantizeml_core.errors import ModelError
 from quantizeml_core.match import Node
 
+from .functions import inlined
 from .graph import OPAQUE, Graph, Shape
 from .readers import Step, read
 
@@ -73,6 +74,9 @@ class _Trace:
 
     def layer(self, call: Any, inputs: list[str], name: str) -> list[str]:
         """The nodes of one call; the names of its outputs. A layer that does nothing at inference leaves its input as it is."""
+        if type(call.operation).__name__ in ("Lambda", "FunctionLayer") and (inside := inlined(call)) is not None:
+            only = list(calls(inside))
+            return self.layer(only[0], inputs, name) if len(only) == 1 else self.model(inside, inputs, f"{name}/")
         steps = read(call.operation, call, [self.shapes[t] for t in inputs])
         whole = {"operation": call.operation, "call": call, "layer": type(call.operation).__name__}
         if isinstance(steps, str):

@@ -1,11 +1,13 @@
-"""`.h5` files of the generation before Keras 3 (tf_keras): configurations with arguments that Keras 3 has removed from a layer's constructor.
+"""Configurations inside model files that Keras 3 refuses: of the generation before (tf_keras), and layers that hold code.
 
-Only arguments that say what the layer does anyway are taken out; one with another value is refused.
+- arguments that Keras 3 has removed from a layer's constructor are taken out where they say what the layer does anyway; another value is refused;
+- Lambda and TFOpLambda layers become the known function that they call (`functions`), or are refused.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import h5py
 
 from quantizeml_core.errors import ModelError
+
+from .functions import as_known_function
 
 #: Arguments that tf_keras wrote for layers that have none of them in Keras 3, and the values under which they change nothing.
 STRAY = {
@@ -33,10 +37,23 @@ def modernized(path: Path) -> None:
             file.attrs["model_config"] = json.dumps(config)
 
 
+def without_code(path: Path, copy: Path) -> Path:
+    """A `.keras` archive, or a copy in which the layers that hold code are known functions."""
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+        if not _cleaned(config):
+            return path
+        with zipfile.ZipFile(copy, "w") as written:
+            for name in archive.namelist():
+                written.writestr(name, json.dumps(config) if name == "config.json" else archive.read(name))
+    return copy
+
+
 def _cleaned(config: Any) -> bool:
-    """Take the stray arguments out; whether there were any."""
+    """Take stray arguments and code out; whether there were any."""
     found = False
-    for layer in _layers(config):
+    for layer in list(_layers(config)):
+        found |= as_known_function(layer)
         for (kind, argument), harmless in STRAY.items():
             if layer["class_name"] == kind and argument in layer["config"]:
                 _refuse(layer, argument, harmless)
