@@ -23,6 +23,8 @@ from quantizeml_core.testing import differences
 from quantizeml_keras.functions import called_by
 from quantizeml_keras.testing import boundaries
 
+RESNET = NETS["resnet_mnist"]
+ADDED = (["stem_pool", 0, 0], ["g1b1_c2_bn", 0, 0])
 X = np.random.default_rng(8).normal(size=(12, 6, 6, 2)).astype("float32")
 
 
@@ -90,13 +92,22 @@ def test_what_is_recognised(function: Any, name: str | None) -> None:
 def test_tensorflow_functions_of_older_files(tmp_path: Path) -> None:
     """tf_keras writes a function between layers as a TFOpLambda whose inbound node is the call itself."""
     path = tmp_path / "old.h5"
-    shutil.copy(NETS["dscnn_mnist"].h5, path)
+    shutil.copy(RESNET.h5, path)
     with h5py.File(path, "r+") as file:
         config = json.loads(file.attrs["model_config"])
-        relu = next(layer for layer in config["config"]["layers"] if layer["name"] == "conv_0_relu")
-        relu |= {"class_name": "TFOpLambda", "config": {"name": "conv_0_relu", "trainable": True, "dtype": "float32", "function": "nn.relu"},
-                 "inbound_nodes": [["conv_0_bn", 0, 0, {"name": None}]]}
+        for layer in config["config"]["layers"]:
+            layer |= CALLS.get(layer["name"], lambda name: {})(layer["name"])
         file.attrs["model_config"] = json.dumps(config)
-    model, x = load_model(path), NETS["dscnn_mnist"].test()[0][:8]
-    assert np.array_equal(model(x), load_model(NETS["dscnn_mnist"].h5)(x))
+    model, x = load_model(path), RESNET.test()[0][:8]
+    assert np.array_equal(model.predict(x, verbose=0), load_model(RESNET.h5).predict(x, verbose=0))
     assert quantize_model(model, samples=x).blueprint.stops == ()
+
+
+def function(kind: str, name: str, *node: object) -> dict[str, Any]:
+    return {"class_name": "TFOpLambda", "config": {"name": name, "trainable": True, "dtype": "float32", "function": kind}, "inbound_nodes": [[*node]]}
+
+
+CALLS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "stem_relu": lambda name: function("nn.relu", name, "stem_bn", 0, 0, {"name": None}),
+    "g1b1_add": lambda name: function("__operators__.add", name, *ADDED[0], {"y": ADDED[1], "name": None}),
+}

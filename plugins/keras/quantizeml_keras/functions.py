@@ -34,6 +34,9 @@ TENSORFLOW: Mapping[str, Callable[..., Any]] = {
 }
 """What tf_keras calls the functions it finds between layers."""
 
+OF_A_LIST = frozenset({"concat"})
+"""Functions whose first argument is a list of tensors."""
+
 _GLUE = frozenset({"RESUME", "LOAD_GLOBAL", "LOAD_ATTR", "LOAD_METHOD", "PRECALL", "CALL", "RETURN_VALUE", "PUSH_NULL", "CACHE", "LOAD_DEREF",
                    "COPY_FREE_VARS"})
 
@@ -46,9 +49,11 @@ class FunctionLayer(keras.layers.Layer):
         super().__init__(**kwargs)
         self.function = function
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
+    def call(self, inputs: Any, **kwargs: Any) -> Any:
+        """`inputs`: a tensor, or a list of the operands."""
         kwargs.pop("name", None)
-        return known(self.function)(*args, **kwargs)
+        operands = inputs if isinstance(inputs, (list, tuple)) and self.function not in OF_A_LIST else [inputs]
+        return known(self.function)(*operands, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "function": self.function}
@@ -68,10 +73,27 @@ def as_known_function(layer: dict[str, Any]) -> bool:
         raise ModelError("the layer holds code that calls none of the known functions", where=f"`{config.get('name')}` ({layer['class_name']})",
                          allowed=", ".join(KNOWN), do="Replace the Lambda layer by a standard layer, or load the model yourself with "
                          "keras.models.load_model(..., safe_mode=False)")
+    if layer["class_name"] == "TFOpLambda":
+        layer["inbound_nodes"] = [_operands(node) for node in layer.get("inbound_nodes", ())]
     layer |= {"class_name": "FunctionLayer", "config": {"name": config.get("name"), "function": function}}
     if "module" in layer:
         layer |= {"module": FunctionLayer.__module__, "registered_name": "quantizeml>FunctionLayer"}
     return True
+
+
+def _operands(node: list[Any]) -> list[Any]:
+    """A TFOpLambda's inbound node, one tensor with keywords, as the list of tensors that other layers have."""
+    if node and isinstance(node[0], list):
+        return [entry[:3] for entry in node]
+    keywords = dict(node[3]) if len(node) > 3 else {}
+    tensors = [key for key, value in keywords.items() if _is_tensor(value)]
+    others = [keywords.pop(key) for key in tensors]
+    return [[*node[:3], keywords], *others]
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether a keyword is `[layer, node, index]`."""
+    return isinstance(value, list) and len(value) == 3 and isinstance(value[0], str)
 
 
 def known_in_tensorflow(name: Any) -> str | None:
@@ -107,7 +129,7 @@ def called_by(code: CodeType) -> str | None:
 def inlined(call: Any) -> Any:
     """What a function layer's call does, as inputs and outputs between which `trace.calls` finds operations; None when it shows none."""
     layer = call.operation
-    function = known(layer.function) if isinstance(layer, FunctionLayer) else layer.function
+    function = layer.call if isinstance(layer, FunctionLayer) else layer.function
     extra = {} if isinstance(layer, FunctionLayer) else dict(layer.arguments or {})
     fresh = {id(t): keras.KerasTensor(t.shape, t.dtype) for t in call.input_tensors}
     positional, named = call.arguments.fill_in(fresh)
