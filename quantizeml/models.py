@@ -32,8 +32,9 @@ def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: Qua
         model: a model of an installed frontend (an `onnx.ModelProto`), or the path of its file.
         q_config: entries that override the plan, block by block, as `dump_config` writes them.
         qparams: bit widths and scheme; what is left unset takes the target's defaults.
-        samples: calibration samples: an array (axis 0: samples), a dictionary of arrays, a `.npz` or `.npy` file; random ones when None.
-        num_samples, batch_size, epochs: how many random samples are drawn, how many run at once, how many times all are seen.
+        samples: calibration samples: an array (axis 0: samples), a dictionary of arrays, a `.npz` or `.npy` file, a
+            generator, a `tf.data.Dataset` (of samples or batches, with or without labels); random ones when None.
+        num_samples, batch_size, epochs: how many samples are drawn at random or taken of a stream, how many run at once, how many times all are seen.
         quantize_until: a tensor or node at which to stop.
         input_shape: shape of one sample when the model leaves it open.
         target: the hardware whose rules hold.

@@ -286,7 +286,7 @@ def _survey(registry: Registry, frontend: Frontend, model: Any, target: Target, 
 
 def _samples(frontend: Frontend, model: Any, samples: Any, count: int, seed: int, input_shape: tuple[int, ...] | None) -> Samples:
     specs = frontend.inputs(model)
-    return Samples.random(specs, count, seed, input_shape) if samples is None else Samples.of(samples, specs)
+    return Samples.random(specs, count, seed, input_shape) if samples is None else Samples.of(samples, specs, count)
 
 
 def _sample_shape(samples: Samples, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -23,6 +23,7 @@ import numpy as np
 from .errors import SampleError, UsageError
 from .hooks import Batch, InputSpec
 from .sources import ArraySource, Source, open_file
+from .streams import collect, is_stream
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,17 @@ class Samples:
             yield {spec.name: array for spec, array in zip(self.specs, arrays, strict=True)}
 
     @classmethod
-    def of(cls, source: Any, specs: Sequence[InputSpec]) -> Samples:
-        """Samples from whatever a user may give: a path, an array, a mapping from input name to array, or samples already made."""
+    def of(cls, source: Any, specs: Sequence[InputSpec], count: int = 1024) -> Samples:
+        """Samples from whatever a user may give: a path, an array, a mapping from input name to array, a stream, or samples already made.
+
+        Arguments:
+            count: how many are taken of a stream; of anything else all are.
+        """
         if isinstance(source, Samples):
             return source
+        if is_stream(source):
+            rows = collect(source, specs, count)
+            return cls.from_array(rows if len(specs) > 1 else rows[specs[0].name], specs)
         return cls.from_path(source, specs) if isinstance(source, (str, PathLike)) else cls.from_array(source, specs)
 
     @classmethod

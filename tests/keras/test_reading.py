@@ -9,6 +9,7 @@ import float_blueprint
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 from quantizeml_core import api
@@ -242,3 +243,11 @@ def test_statistics_do_not_depend_on_the_batch_size() -> None:
     x = samples(model, 30)
     small, large = (api.quantize_model(model, samples=x, batch_size=n).plan for n in (7, 30))
     assert small.to_json() == large.to_json()
+
+
+def test_a_dataset_calibrates_like_its_array() -> None:
+    model = net(layers.Dense(4, activation="relu"), layers.Dense(3), shape=(5,))
+    x = samples(model, 30)
+    dataset = tf.data.Dataset.from_tensor_slices((x, np.zeros(30))).batch(8)
+    plans = [api.quantize_model(model, samples=s).plan.to_json() for s in (x, dataset)]
+    assert plans[0] == plans[1]
