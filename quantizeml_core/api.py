@@ -21,7 +21,7 @@ from .correct import correct
 from .decide import decide
 from .entry import fold_entry
 from .errors import ModelError, UsageError
-from .hooks import Batch, Frontend, Survey
+from .hooks import Batch, Change, Frontend, Survey
 from .kernels import input_quantize
 from .match import stop_message
 from .numerics import Floats, round_significant
@@ -55,6 +55,7 @@ class Result:
         program, plan, blueprint: the integer program, the decisions, and what was covered.
         findings: what is worth telling.
         warnings: one sentence each.
+        changes: rewrites of the float network, done or refused.
     """
 
     model: Any
@@ -64,6 +65,7 @@ class Result:
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
     frontend: Frontend
+    changes: tuple[Change, ...] = ()
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the model, whole or not at all."""
@@ -103,7 +105,8 @@ def quantize_model(
     made = _integers(blueprint, plan, ranges, covariances, feed, batch_size or BATCH_SIZE, chosen)
     quantized = frontend.realize(survey, made)
     findings = inspect_program(made.program, chosen, plan) + registry.findings(made.program, chosen, frontend.name)
-    return Result(quantized, made.program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend)
+    return Result(quantized, made.program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend,
+                  survey.changes)
 
 
 def observe(frontend: Frontend, survey: Survey, samples: Samples, batch_size: int, epochs: int, progress: Progress | None,

@@ -75,11 +75,21 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A rewrite of the float network at one node; `refused` is the reason why it was not done, empty when it was."""
+
+    rewrite: str
+    node: str
+    refused: str = ""
+
+
+@dataclass(frozen=True)
 class Survey:
-    """What a frontend saw in a float model: the blueprint for the core, and its own state to come back to the native graph."""
+    """What a frontend saw in a float model: the blueprint for the core, its own state to come back to the native graph, and what it rewrote."""
 
     blueprint: Blueprint
     state: Any
+    changes: tuple[Change, ...] = ()
 
 
 @runtime_checkable

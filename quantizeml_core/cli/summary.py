@@ -39,6 +39,7 @@ def as_text(result: Result, facts: Facts) -> list[RenderableType]:
     lines: list[RenderableType] = [
         f"{facts.model} -> {facts.saved} ({facts.saved.stat().st_size / 1000:.0f} kB)",
         f"  scheme    {facts.scheme}",
+        *([f"  rewrites  {_rewrites(result)}"] if _rewrites(result) else []),
         f"  blocks    {_kinds(result.blueprint)}",
         f"  coverage  {_coverage(result.blueprint.coverage)}",
         *(f"  stopped   {stop_message(stop).removeprefix('Quantization stopped ')}" for stop in result.blueprint.stops),
@@ -58,6 +59,7 @@ def as_json(result: Result, facts: Facts) -> dict[str, Any]:
         "bytes": facts.saved.stat().st_size,
         "target": facts.target,
         "qparams": facts.params.to_json(),
+        "rewrites": [asdict(change) for change in result.changes],
         "blocks": [{"name": block.name, "kind": block.kind} for block in result.blueprint.blocks],
         "coverage": asdict(result.blueprint.coverage),
         "stops": [asdict(stop) for stop in result.blueprint.stops],
@@ -70,6 +72,12 @@ def untold(result: Result) -> tuple[str, ...]:
     """The warnings that the text does not already hold."""
     told = {stop_message(stop) for stop in result.blueprint.stops}
     return tuple(message for message in result.warnings if message not in told)
+
+
+def _rewrites(result: Result) -> str:
+    """How often each rewrite was done; those that were refused are in the JSON, with the reason."""
+    done = Counter(change.rewrite for change in result.changes if not change.refused)
+    return ", ".join(f"{count} {name}" for name, count in done.items())
 
 
 def _kinds(blueprint: Blueprint) -> str:

@@ -16,6 +16,7 @@ import quantizeml_core
 from quantizeml_core.blocks import Block
 from quantizeml_core.blueprint import Blueprint, Coverage, Stop
 from quantizeml_core.cli import build
+from quantizeml_core.hooks import Change
 from quantizeml_core.match import stop_message
 from quantizeml_core.report.findings import Finding
 
@@ -32,6 +33,7 @@ class Quantized:
     blueprint: Blueprint = BLUEPRINT
     findings: tuple[Finding, ...] = (Finding("QML301", "info", "conv_1", "slower body", "none needed"),)
     warnings: tuple[str, ...] = ("calibrated with random samples", stop_message(BLUEPRINT.stops[0]))
+    changes: tuple[Change, ...] = (Change("fold_batch_normalization", "bn_1"), Change("fold_zero_padding", "pad_1", "the zeros would win"))
 
     def save(self, path: Path) -> Path:
         path.write_bytes(b"integers")

@@ -138,3 +138,9 @@ def test_debugging_shows_the_traceback(api: Any, run: Any, net: Path, monkeypatc
     monkeypatch.setenv("QUANTIZEML_DEBUG", "1")
     api.error = SampleError("NaN")
     assert run("quantize", "-m", net).exception is api.error
+
+
+def test_rewrites_are_listed(api: Any, run: Any, net: Path) -> None:
+    assert "rewrites  1 fold_batch_normalization\n" in run("quantize", "-m", net).stdout
+    listed = json.loads(run("quantize", "-m", net, "--json").stdout)["rewrites"]
+    assert listed[1] == {"rewrite": "fold_zero_padding", "node": "pad_1", "refused": "the zeros would win"}

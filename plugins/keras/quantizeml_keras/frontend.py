@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from quantizeml_core.bake import Quantization
-from quantizeml_core.hooks import Batch, InputSpec, Observer, Survey
+from quantizeml_core.hooks import Batch, Change, InputSpec, Observer, Survey
 from quantizeml_core.match import Rule
 from quantizeml_core.program import Program
 from quantizeml_core.target import Target
@@ -52,7 +52,7 @@ class KerasFrontend:
     def survey(self, model: keras.Model, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Rewrite], until: str | None = None,
                input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None) -> Survey:
         sanitized, applied, refused = sanitize(trace(model, input_shape), rewrites)
-        return Survey(survey(sanitized, rules, until=until), State(sanitized, applied, refused))
+        return Survey(survey(sanitized, rules, until=until), State(sanitized, applied, refused), _changes(applied, refused))
 
     def observe(self, survey: Survey, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
         observe(survey.state.sanitized, batches, observers)
@@ -76,3 +76,7 @@ class KerasFrontend:
     def float_layers(self, model: keras.Model) -> tuple[str, ...]:
         """Layers of a quantized model that compute in float."""
         return readback.float_layers(model)
+
+
+def _changes(applied: Iterable[Applied], refused: Iterable[Refused]) -> tuple[Change, ...]:
+    return (*(Change(a.rewrite, a.node) for a in applied), *(Change(r.rewrite, r.node, r.reason) for r in refused))

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from quantizeml_core.bake import Quantization
-from quantizeml_core.hooks import Batch, InputSpec, Observer, Survey
+from quantizeml_core.hooks import Batch, Change, InputSpec, Observer, Survey
 from quantizeml_core.match import Rule
 from quantizeml_core.program import Program
 from quantizeml_core.target import Target
@@ -52,7 +52,7 @@ class OnnxFrontend:
                input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None) -> Survey:
         original = prepare(model, input_shape=input_shape)
         sanitized, applied, refused = sanitize(prepare(model, input_shape=input_shape), rewrites)
-        return Survey(survey(sanitized, rules, until=until), State(original, sanitized, applied, refused))
+        return Survey(survey(sanitized, rules, until=until), State(original, sanitized, applied, refused), _changes(applied, refused))
 
     def observe(self, survey: Survey, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
         observe(survey.state.sanitized, batches, observers)
@@ -69,3 +69,7 @@ class OnnxFrontend:
     def from_program(self, program: Program, config: Mapping[str, Any]) -> onnx.ModelProto:
         """A whole model from a program of any frontend."""
         return from_program(program, config)
+
+
+def _changes(applied: Iterable[Applied], refused: Iterable[Refused]) -> tuple[Change, ...]:
+    return (*(Change(a.rewrite, a.node) for a in applied), *(Change(r.rewrite, r.node, r.reason) for r in refused))
