@@ -31,7 +31,7 @@ from .plan import Plan
 from .plugins import Registry
 from .program import Program
 from .report.findings import Finding
-from .report.inspect import inspect_program
+from .report.inspect import inspect_config, inspect_program
 from .rounding import LAST_BITS, TapObserver, adapt, worth_observing
 from .samples import Samples
 from .solve import Solution, solve
@@ -191,7 +191,8 @@ def check_model(model: Any, *, target: str | Target | None = None, samples: Any 
         survey = _survey(registry, frontend, native, chosen, None, None, None)
         return tuple(Finding("QML001", "warning", stop.node, stop_message(stop), "Add a pattern, or replace the operation") for stop in survey.blueprint.stops)
     feed = _samples(frontend, native, samples, 64, 0, None)
-    return inspect_program(program, chosen, None, feed) + registry.findings(program, chosen, frontend.name)
+    known = inspect_config(frontend.plan(native) or {})
+    return inspect_program(program, chosen, None, feed) + known + registry.findings(program, chosen, frontend.name)
 
 
 def dump_config(model: Any) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,23 @@ def inspect_program(program: Program, target: Target, plan: Plan | None = None, 
     return (*faults, *static, *(_saturated(program, samples) if samples is not None else ()))
 
 
+def inspect_config(config: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Findings about the ranges that a quantized model was calibrated with, from its configuration."""
+    return tuple(f for name, entry in config.items() for f in _idle(name, entry.get("output_quantizer")))
+
+
+def _idle(name: str, output: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Channels that were zero on every sample: their scale is a guess."""
+    if not output or not output.get("range"):
+        return
+    low, high = (np.asarray(end) for end in output["range"])
+    idle = int(np.count_nonzero((low == 0) & (high == 0)))
+    if idle:
+        severity = "warning" if idle == low.size else "info"
+        yield Finding("QML104", severity, name, f"{idle} of {low.size} channels were zero on every calibration sample",
+                      "Calibrate with samples that use them, or prune them")
+
+
 def accumulator_bits(program: Program, block: Block) -> int:
     """Bits that hold every accumulator of a linear block, proven from its weights and the range of its input."""
     low, high = program.input_range(block)
@@ -51,9 +69,12 @@ def _linear(program: Program, block: Block, target: Target, plan: Plan | None) -
         budget = min(budget, plan.layers[block.name].buffer_bits)
     if needed > budget:
         yield Finding("QML101", "error", block.name, f"the accumulator may need {needed} bits, `{target.name}` has {budget}", "Use fewer weight bits")
-    dead = np.flatnonzero(~block.arrays["weight"].reshape(len(block.arrays["weight"]), -1).any(axis=1))
-    if len(dead):
-        yield Finding("QML103", "info", block.name, f"{len(dead)} of {len(block.arrays['weight'])} filters have no weight left", "Prune them, or use more weight bits")
+    largest = np.abs(block.arrays["weight"].astype(np.int64)).reshape(len(block.arrays["weight"]), -1).max(axis=1)
+    if dead := np.count_nonzero(largest == 0):
+        yield Finding("QML103", "info", block.name, f"{dead} of {len(largest)} filters have no weight left", "Prune them, or use more weight bits")
+    if coarse := np.count_nonzero((largest > 0) & (2 * largest < largest.max())):
+        yield Finding("QML105", "info", block.name, f"{coarse} of {len(largest)} filters use less than half of the weights' integers: their bias, or "
+                      "their share of the output, is large beside their weights", "Nothing, or more weight bits if the accuracy suffers")
 
 
 def _saturated(program: Program, samples: Samples) -> Iterator[Finding]:
