@@ -22,7 +22,7 @@ from .decide import decide
 from .entry import fold_entry
 from .errors import ModelError, UsageError
 from .hooks import Batch, Change, Frontend, Survey
-from .kernels import input_quantize
+from .kernels import channel_first, input_quantize
 from .match import stop_message
 from .numerics import Floats, round_significant
 from .params import QuantizationParams, resolve
@@ -129,7 +129,7 @@ def observe(frontend: Frontend, survey: Survey, samples: Samples, batch_size: in
         for batch in samples.batches(batch_size):
             for block in (b for b in blueprint.blocks if b.kind == "input"):
                 values = batch[block.inputs[0]]
-                values = np.transpose(values, block.perm) if block.perm else values
+                values = channel_first(block, values)
                 inputs[block.output].update(values)
                 for observer in by_tensor.get(block.output, ()):
                     observer.update(values)
@@ -169,7 +169,7 @@ def input_errors(blueprint: Blueprint, solutions: Mapping[str, Solution], sample
         for block in blocks:
             x, fmt = batch[block.inputs[0]], solutions[block.name].output
             back = fmt.dequantize(input_quantize(block, x))
-            plain = np.transpose(x, block.perm) if block.perm else x
+            plain = channel_first(block, x)
             totals[block.output] = totals[block.output] + channel_sum(plain.astype(np.float64) - back)
             counts[block.output] += plain.size // plain.shape[1]
     return {t: round_significant(total / counts[t], MEAN_BITS) for t, total in totals.items()}

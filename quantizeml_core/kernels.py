@@ -20,9 +20,15 @@ from .numerics import Ints
 Arrays = Mapping[str, np.ndarray]
 
 
+def channel_first(block: Block, x: np.ndarray) -> np.ndarray:
+    """Samples of a model input as its block sees them. Sequences, (N, L, C), are images of one row where the block takes images."""
+    x = x[:, None] if len(block.perm) == x.ndim + 1 else x
+    return np.transpose(x, block.perm) if block.perm else x
+
+
 def input_quantize(block: Block, x: np.ndarray) -> Ints:
     """float -> uint8 (affine) or int8 (symmetric): sat(round_half_even(x / scale) + zero_point), the division in float32 as ONNX's QuantizeLinear."""
-    x = np.transpose(x, block.perm) if block.perm else x
+    x = channel_first(block, x)
     scale, zero_point = (_channels(block.arrays[k], x.ndim) for k in ("scale", "zero_point"))
     low, high = (0, 255) if block.arrays["zero_point"].dtype == np.uint8 else (-128, 127)
     with np.errstate(over="ignore"):

@@ -20,6 +20,8 @@ from quantizeml_keras.frontend import KerasFrontend
 from quantizeml_keras.rewrites import BUILTIN
 from quantizeml_keras.rules import builtin_rules
 from quantizeml_keras.testing import boundaries
+from quantizeml_onnx import testing as in_onnx
+from quantizeml_onnx.realize import from_program
 
 RNG = np.random.default_rng(3)
 IMAGE = (9, 10, 3)
@@ -91,6 +93,13 @@ def normalization() -> Any:
     return layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 4.0, 0.5])
 
 
+def residual_sequence(x: Any) -> Any:
+    y = layers.ReLU()(layers.BatchNormalization()(layers.Conv1D(4, 3, padding="same", name="front")(layers.Rescaling(0.5, 1.0)(x))))
+    z = layers.SeparableConv1D(4, 5, padding="same", activation="relu")(y)
+    y = layers.Concatenate()([layers.Add()([y, z]), y])
+    return layers.Dense(3)(layers.GlobalAveragePooling1D()(layers.MaxPooling1D(2)(layers.Activation("silu")(layers.Dense(6)(y)))))
+
+
 COVERED: dict[str, Callable[[], keras.Model]] = {
     "conv, bn, relu": lambda: net(layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU()),
     "conv without bias, relu6": lambda: net(layers.Conv2D(4, 3, use_bias=False), layers.ReLU(6.0)),
@@ -124,6 +133,11 @@ COVERED: dict[str, Callable[[], keras.Model]] = {
     "zeros before a signed maximum": lambda: net(layers.Conv2D(4, 3), layers.ZeroPadding2D(1), layers.MaxPooling2D(3, 2)),
     "transposed": lambda: net(layers.Conv2D(4, 3), layers.Conv2DTranspose(3, 3, strides=2, padding="same"), layers.BatchNormalization(), layers.ReLU(),
                               layers.Conv2DTranspose(2, (2, 4), strides=(3, 2), activation="silu"), layers.Conv2DTranspose(2, 3)),
+    "sequence": lambda: net(layers.Conv1D(4, 3, strides=2), layers.ReLU(), layers.ZeroPadding1D(2), layers.DepthwiseConv1D(3), layers.Flatten(),
+                            layers.Dense(2), shape=(17, 3)),
+    "causal, dilated": lambda: net(layers.Conv1D(4, 3, padding="causal", dilation_rate=2), layers.LeakyReLU(), layers.UpSampling1D(2),
+                                   layers.Conv1D(2, 3, padding="same"), shape=(12, 2)),
+    "residual sequence": lambda: graph(residual_sequence, (16, 3)),
     "leaky relu": lambda: net(layers.Conv2D(4, 3), layers.LeakyReLU(0.2)),
     "gelu, silu, hard_silu": lambda: net(layers.Conv2D(4, 3, activation="gelu"), layers.Conv2D(4, 3, activation="silu"), layers.Activation("linear"),
                                          layers.Conv2D(4, 3), layers.Activation("hard_silu")),
@@ -165,12 +179,15 @@ def test_the_blueprint_is_the_network(model: keras.Model) -> None:
     assert np.abs(native - expected).max() <= FLOAT32 * np.abs(expected).max()
 
 
-def test_integers_are_those_of_the_program(model: keras.Model) -> None:
+def test_integers_are_those_of_the_program_and_of_its_onnx_file(model: keras.Model) -> None:
     x = samples(model, 40)
     result = api.quantize_model(model, samples=x)
 
     assert differences(result.program, {"x": 1.3 * x}, lambda feeds: boundaries(result.model, feeds)) == ()
     assert result.model(x).shape == model(x).shape
+
+    exported, rows = from_program(result.program), x[:, None] if x.ndim == 3 else x
+    assert differences(result.program, {"x": rows}, lambda feeds: in_onnx.boundaries(exported, feeds)) == ()
 
 
 def test_the_model_given_is_not_modified() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from quantizeml_core.blocks import LINEAR, Block, Pool
 from quantizeml_core.blueprint import Blueprint
+from quantizeml_core.kernels import channel_first
 from quantizeml_core.tables import FUNCTIONS
 
 
@@ -21,7 +22,7 @@ def run(blueprint: Blueprint, feeds: Mapping[str, np.ndarray]) -> dict[str, np.n
 
 def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
     if block.kind == "input":
-        x = np.transpose(inputs[0], block.perm) if block.perm else inputs[0]
+        x = channel_first(block, inputs[0])
         return x * _wide(block.arrays.get("scale", np.ones(1)), x.ndim) + _wide(block.arrays.get("offset", np.zeros(1)), x.ndim)
     if block.kind == "concat":
         return np.concatenate(inputs, axis=1)

@@ -6,7 +6,8 @@ A reader answers with its steps, none for a layer that does nothing at inference
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from keras.utils import is_keras_tensor
 from .activations import activation_step
 from .graph import OPAQUE, Shape
 from .layers.windows import same_pads
+
+
+Reader = Callable[[Any, Any, Sequence[Shape]], "list[Step] | str"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,9 @@ def _sliding(op: str, layer: Any, shape: Shape, attributes: dict[str, Any], chan
 def _window(layer: Any, shape: Shape, kernel: tuple[int, ...]) -> tuple[tuple[int, int, int, int], Shape] | str:
     """Pads and output size (height, width) of a sliding window; or why they are unknown."""
     strides, padding = _pair(layer.strides), layer.padding
+    if padding == "causal":
+        pads = (0, kernel[1] - 1, 0, 0)
+        return pads, output_size(shape[1:3], kernel, strides, pads)
     pads = (0, 0, 0, 0) if padding == "valid" else same_pads(shape[1:3], (kernel[0], kernel[1]), strides)
     if padding not in ("valid", "same"):
         return f"padding `{padding}` is not supported, only `same` and `valid`"
@@ -96,6 +103,20 @@ def _window(layer: Any, shape: Shape, kernel: tuple[int, ...]) -> tuple[tuple[in
 def output_size(size: Shape, kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int]) -> Shape:
     """Height and width behind a sliding window, None where unknown."""
     return tuple(None if s is None else (s + pads[i] + pads[i + 2] - kernel[i]) // strides[i] + 1 for i, s in enumerate(size))
+
+
+def _on_rows(reader: Reader) -> Reader:
+    """The reader of a layer on sequences, by way of that on images: kernels, strides and the like get a first axis of one."""
+
+    def read_rows(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+        return reader(SimpleNamespace(**{name: change(getattr(layer, name)) for name, change in ROWS.items() if hasattr(layer, name)}), call, shapes)
+
+    return read_rows
+
+
+def _pad_row(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    (left, right), (batch, height, width, channels) = layer.padding, shapes[0]
+    return [Step("Pad", {"pads": (0, left, 0, right)}, (batch, height, None if width is None else width + left + right, channels))]
 
 
 def _dense(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
@@ -216,9 +237,11 @@ def _zero_padding(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] 
 
 
 def _up_sampling(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
-    if layer.interpolation != "nearest":
+    if getattr(layer, "interpolation", "nearest") != "nearest":
         return f"UpSampling2D with `{layer.interpolation}` has no integer form here, only `nearest`"
-    return [Step("UpSampling2D", {"size": _pair(layer.size)}, tuple(call.output_tensors[0].shape))]
+    (down, across), (batch, height, width, channels) = _pair(layer.size), shapes[0]
+    shape = (batch, None if height is None else height * down, None if width is None else width * across, channels)
+    return [Step("UpSampling2D", {"size": (down, across)}, shape)]
 
 
 def _chain(op: str) -> Callable[[Any, Any, Sequence[Shape]], "list[Step] | str"]:
@@ -298,8 +321,6 @@ NOTHING_AT_INFERENCE = frozenset({
     "SpatialDropout2D", "StochasticDepth",
 })
 
-Reader = Callable[[Any, Any, Sequence[Shape]], "list[Step] | str"]
-
 READERS: Mapping[str, Reader] = {
     "Activation": _activation, "Add": _chain("Add"), "AveragePooling2D": _pool("AveragePool"), "BatchNormalization": _batch_normalization,
     "Concatenate": _chain("Concatenate"), "Conv2D": _conv2d, "Conv2DTranspose": _transposed, "Dense": _dense, "DepthwiseConv2D": _depthwise,
@@ -308,4 +329,22 @@ READERS: Mapping[str, Reader] = {
     "SeparableConv2D": _separable, "UpSampling2D": _up_sampling, "ZeroPadding2D": _zero_padding,
     "ELU": _function("elu"), "Gelu": _function("gelu"), "HardSigmoid": _function("hard_sigmoid"), "HardSilu": _function("hard_silu"), "Relu6": _function("relu6"),
     "Sigmoid": _function("sigmoid"), "Silu": _function("silu"), "Tanh": _function("tanh"), "LeakyRelu": _function("leaky_relu"),
+    "AveragePooling1D": _on_rows(_pool("AveragePool")), "Conv1D": _on_rows(_conv2d), "DepthwiseConv1D": _on_rows(_depthwise),
+    "GlobalAveragePooling1D": _global_average, "MaxPooling1D": _on_rows(_pool("MaxPool")), "SeparableConv1D": _on_rows(_separable),
+    "UpSampling1D": _on_rows(_up_sampling), "ZeroPadding1D": _pad_row,
 }
+
+ON_SEQUENCES = frozenset({"AveragePooling1D", "Conv1D", "DepthwiseConv1D", "GlobalAveragePooling1D", "MaxPooling1D", "SeparableConv1D", "UpSampling1D",
+                          "ZeroPadding1D"})
+"""Layers that read sequences: on images of one row they are layers of images."""
+
+ON_ANY_SHAPE = frozenset({"Activation", "Add", "BatchNormalization", "Concatenate", "Dense", "ELU", "Flatten", "LeakyReLU", "Multiply", "Normalization",
+                          "ReLU", "Relu", "Relu6", "Rescaling", "Sigmoid", "Silu", "Gelu", "Tanh"})
+"""Layers that do the same to a sequence and to its image of one row."""
+
+ROWS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("kernel", "depthwise_kernel", "pointwise_kernel"), lambda kernel: _array(kernel)[None]),
+    **dict.fromkeys(("strides", "dilation_rate", "pool_size", "size"), lambda value: (1, value[0] if isinstance(value, (tuple, list)) else value)),
+    **dict.fromkeys(("padding", "bias", "use_bias", "activation", "groups", "data_format"), lambda value: value),
+}
+"""What a layer on sequences has, and what it is on images of one row."""

@@ -29,7 +29,7 @@ def survey(graph: Graph, rules: Sequence[Rule], *, until: str | None = None) -> 
     Errors: UsageError when `until` names nothing; PluginError when a rule is broken.
     """
     until = _resolve(graph, until)
-    entries = {t: _entry(graph, t) for t in graph.entries if len(graph.shapes[t]) in (2, 4)}
+    entries = {t: _entry(graph, t) for t in graph.entries if _is_known(graph, t)}
     sources = {tensor: block.output for block, tensor, _ in entries.values()}
     covered = cover(graph, rules, sources=list(sources), until=until)
     blocks = tuple(replace(b, inputs=tuple(sources.get(t, t) for t in b.inputs)) for b in covered.blocks)
@@ -59,12 +59,25 @@ def _resolve(graph: Graph, until: str | None) -> str | None:
 def _entry(graph: Graph, tensor: str) -> tuple[Block, str, tuple[str, ...]]:
     """The input block of a model input, the tensor it stands for, and the nodes it takes in: a rescaling that only linear layers read."""
     name = "quantize" if len(graph.entries) == 1 else f"{tensor}/quantize"
-    perm = (0, 3, 1, 2) if len(graph.shapes[tensor]) == 4 else ()
-    block = Block(name, "input", (tensor,), name, perm=perm)
+    block = Block(name, "input", (tensor,), name, perm=() if len(graph.shapes[tensor]) == 2 else (0, 3, 1, 2))
+    row = _row(graph, tensor)
+    taken = () if row is None else (row.name,)
+    tensor = tensor if row is None else row.outputs[0]
     reader = graph.only_reader(tensor)
     if reader is None or reader.op != "Affine" or not _feeds_linear(graph, reader.outputs[0]):
-        return block, tensor, ()
-    return block.with_arrays(scale=reader.native["scale"], offset=reader.native["offset"]), reader.outputs[0], (reader.name,)
+        return block, tensor, taken
+    return block.with_arrays(scale=reader.native["scale"], offset=reader.native["offset"]), reader.outputs[0], (*taken, reader.name)
+
+
+def _is_known(graph: Graph, tensor: str) -> bool:
+    """Images, vectors, and sequences that are read as images of one row."""
+    return len(graph.shapes[tensor]) in (2, 4) or _row(graph, tensor) is not None
+
+
+def _row(graph: Graph, tensor: str) -> Node | None:
+    """The reshape that makes an image of one row of a sequence."""
+    reader, shape = graph.only_reader(tensor), graph.shapes[tensor]
+    return reader if reader is not None and reader.op == "Reshape" and len(shape) == 3 and reader.native["shape"] == (1, *shape[1:]) else None
 
 
 def _feeds_linear(graph: Graph, tensor: str) -> bool:
@@ -74,9 +87,9 @@ def _feeds_linear(graph: Graph, tensor: str) -> bool:
 
 def _blind(graph: Graph) -> tuple[Stop, ...]:
     """The readers of inputs that are neither images nor vectors."""
-    reason = "its input `{}` has the shape {}; only images (height, width, channels) and vectors are quantized"
+    reason = "its input `{}` has the shape {}; only images (height, width, channels), sequences behind 1-D convolutions and vectors are quantized"
     return tuple(Stop(n.name, _layer(n), reason.format(t, graph.shapes[t]))
-                 for t in graph.entries if len(graph.shapes[t]) not in (2, 4) for n in graph.consumers(t))
+                 for t in graph.entries if not _is_known(graph, t) for n in graph.consumers(t))
 
 
 def _told(graph: Graph, stop: Stop) -> Stop:
@@ -111,6 +124,8 @@ def _shapes(graph: Graph, inputs: Iterable[Block], blocks: Iterable[Block]) -> d
 
 
 def _channel_first(shape: Shape) -> Shape:
+    if len(shape) == 3:
+        return None, shape[2], 1, shape[1]
     return (None, shape[3], shape[1], shape[2]) if len(shape) == 4 else (None, *shape[1:])
 
 

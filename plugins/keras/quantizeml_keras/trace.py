@@ -1,6 +1,7 @@
 """Trace: a symbolic Keras model (functional, sequential, nested, with shared layers) as a `Graph`.
 
-Every call of a layer becomes one or a few nodes, by the table of `readers`; nested models are opened; a layer that is called twice gives nodes twice.
+A sequence (batch, length, channels) is read as an image of one row: the layers that work on sequences become those on images, with a reshape in front
+and behind that nobody needs between them. Every call of a layer becomes one or a few nodes, by the table of `readers`; nested models are opened; a layer that is called twice gives nodes twice.
 No layer is run; what a Lambda does is read from its function (`functions`).
 """
 
@@ -17,7 +18,7 @@ from quantizeml_core.match import Node
 
 from .functions import inlined
 from .graph import OPAQUE, Graph, Shape
-from .readers import Step, read
+from .readers import ON_ANY_SHAPE, ON_SEQUENCES, Step, read
 
 
 def trace(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Graph:
@@ -56,9 +57,13 @@ class _Trace:
         self.nodes: list[Node] = []
         self.shapes: dict[str, Shape] = {t.name: tuple(t.shape) for t in model.inputs}
         self.taken: set[str] = set(self.shapes)
+        self.images: dict[str, str] = {}
+        for entry, shape in list(self.shapes.items()):
+            if len(shape) == 3:
+                self.image(entry)
         results = self.model(model, [t.name for t in model.inputs], "")
         entries = tuple(t.name for t in model.inputs)
-        self.graph = Graph(tuple(self.nodes), entries, tuple(results), self.shapes, {t.name: t.dtype for t in model.inputs}, model.name)
+        self.graph = Graph(_alive(self.nodes, results), entries, tuple(results), self.shapes, {t.name: t.dtype for t in model.inputs}, model.name)
 
     def model(self, model: Any, inputs: Sequence[str], prefix: str) -> list[str]:
         """Trace a model, or a nested one; the names of its outputs."""
@@ -77,6 +82,8 @@ class _Trace:
         if type(call.operation).__name__ in ("Lambda", "FunctionLayer") and (inside := inlined(call)) is not None:
             only = list(calls(inside))
             return self.layer(only[0], inputs, name) if len(only) == 1 else self.model(inside, inputs, f"{name}/")
+        if self.is_sequence(call, inputs):
+            return self.on_images(call, inputs, name)
         steps = read(call.operation, call, [self.shapes[t] for t in inputs])
         whole = {"operation": call.operation, "call": call, "layer": type(call.operation).__name__}
         if isinstance(steps, str):
@@ -86,6 +93,39 @@ class _Trace:
         if len(steps) == 1:
             steps = [replace(steps[0], attributes={**whole, **steps[0].attributes})]
         return [self.chain(steps, inputs, name, {"layer": whole["layer"]})]
+
+    def is_sequence(self, call: Any, inputs: Sequence[str]) -> bool:
+        """Whether a layer reads sequences, and would know what to do with images of one row instead."""
+        kind = type(call.operation).__name__
+        known = kind in ON_SEQUENCES or (kind in ON_ANY_SHAPE and all(t in self.images for t in inputs))
+        return known and all(len(self.shapes[t]) == 3 for t in inputs)
+
+    def on_images(self, call: Any, inputs: list[str], name: str) -> list[str]:
+        """The nodes of a layer on sequences, run on images of one row."""
+        images = [self.image(t) for t in inputs]
+        steps = read(call.operation, call, [self.shapes[t] for t in images])
+        if isinstance(steps, str):
+            return self.opaque(call, inputs, name, {"operation": call.operation, "call": call, "layer": type(call.operation).__name__, "reason": steps})
+        result = self.chain(steps, images, name, {"layer": type(call.operation).__name__}) if steps else images[0]
+        if len(call.output_tensors[0].shape) != 3:
+            return [result]
+        batch, _, length, channels = self.shapes[result]
+        sequence = self.reshape(result, f"{name}/sequence", (batch, length, channels))
+        self.images[sequence] = result
+        return [sequence]
+
+    def image(self, tensor: str) -> str:
+        """The image of one row that a sequence is."""
+        if tensor not in self.images:
+            batch, length, channels = self.shapes[tensor]
+            self.images[tensor] = self.reshape(tensor, f"{tensor}/image", (batch, 1, length, channels))
+        return self.images[tensor]
+
+    def reshape(self, tensor: str, name: str, shape: Shape) -> str:
+        found = self.free(name)
+        self.shapes[found] = shape
+        self.nodes.append(Node(found, "Reshape", (tensor,), (found,), {"shape": shape[1:], "layer": "Reshape"}))
+        return found
 
     def chain(self, steps: Sequence[Step], inputs: list[str], name: str, common: dict[str, Any]) -> str:
         """Steps one behind the other; those that take a second operand take the next input."""
@@ -116,6 +156,16 @@ class _Trace:
         if note:
             self.taken.add(found)
         return found
+
+
+def _alive(nodes: Sequence[Node], results: Sequence[str]) -> tuple[Node, ...]:
+    """The nodes that lead to a result."""
+    wanted, alive = set(results), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            alive.append(node)
+            wanted.update(node.inputs)
+    return tuple(reversed(alive))
 
 
 def calls(model: Any) -> Iterator[Any]:

@@ -37,6 +37,7 @@ class InputQuantizer(QuantizedLayer):
         self.zero_point = self.constant("zero_point", self.spec.block.arrays["zero_point"])
 
     def call(self, x: Tensor) -> Tensor:
+        x = ops.expand_dims(x, 1) if len(self.spec.block.perm) == len(x.shape) + 1 else x  # a sequence is an image of one row
         order = self._order(len(x.shape))
         x = ops.cast(x if order == tuple(range(len(order))) else ops.transpose(x, order), "float32")
         q = ops.add(round_through(ops.divide(x, self.scale)), self.zero_point)
