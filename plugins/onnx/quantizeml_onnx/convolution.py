@@ -55,7 +55,7 @@ def _fast_conv(program: Program, block: Block) -> Body:
 
 def _twin_pays(block: Block) -> bool:
     """Twice the products cost less than a tail in floats while a filter is short. The length was measured (benchmarks/speed.py)."""
-    signed = block.kind == "conv2d" and block.activation is None and block.pool is None and "shift" in block.arrays
+    signed = block.kind == "conv2d" and block.groups == 1 and block.activation is None and block.pool is None and "shift" in block.arrays
     return signed and block.arrays["weight"][0].size <= LONGEST_TWIN
 
 
@@ -101,7 +101,7 @@ def _integer_conv(program: Program, block: Block, reason: str) -> Body:
     attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, pads))}], group = {block.groups}"
     lines += [f"raw = ConvInteger <{attributes}> (u, wp, xz, wz)"]
     lines += _restored(restore, "raw", "mac")
-    return _finished(program, block, "integer" + key + f"p{'_'.join(map(str, pads))}", lines, reason)
+    return _finished(program, block, "integer" + key + f"p{'_'.join(map(str, pads))}g{block.groups}", lines, reason)
 
 
 def _float_conv(program: Program, block: Block, reason: str) -> Body:

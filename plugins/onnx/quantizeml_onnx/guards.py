@@ -80,22 +80,19 @@ def transposed_pads(view: OnnxView, node: Node) -> tuple[int, int, int, int] | N
     return (down, across, down, across) if all(t >= 0 and t % 2 == 0 for t in totals) else None
 
 
-def ungrouped(view: OnnxView, node: Node) -> str | None:
-    return None if _groups(node) == 1 else _grouping(view, node)
+def not_depthwise(view: OnnxView, node: Node) -> str | None:
+    """One group, or several that are not one channel and one filter each."""
+    if _groups(node) != 1 and _weight_shape(view, node) is None:
+        return f"it has {_groups(node)} groups and a weight computed by the model"
+    return None if depthwise(view, node) else "it is a depthwise convolution"
 
 
 def depthwise(view: OnnxView, node: Node) -> str | None:
     """Groups equal channels equal filters; a weight of shape (C, 1, kh, kw), C > 1."""
-    shape = _weight_shape(view, node)
-    return None if shape and 1 < _groups(node) == shape[0] and shape[1] == 1 else _grouping(view, node)
-
-
-def _grouping(view: OnnxView, node: Node) -> str:
-    groups, shape = _groups(node), _weight_shape(view, node)
-    if not shape:
-        return f"it has {groups} groups and a weight computed by the model"
-    found = f"it has {groups} groups, {groups * shape[1]} channels and {shape[0]} filters"
-    return f"{found}, only 1 group, or as many as channels and filters, can be quantized"
+    shape, groups = _weight_shape(view, node), _groups(node)
+    if shape and 1 < groups == shape[0] and shape[1] == 1:
+        return None
+    return f"it has {groups} groups and a weight computed by the model" if not shape else "it is no depthwise convolution"
 
 
 def _groups(node: Node) -> int:

@@ -60,7 +60,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
     return (
         rule("add", P("Add") >> P.opt(RELU), _add),
         rule("concat", P("Concat"), _concat),
-        rule("conv2d", P("Conv", guards.ungrouped) >> POST, partial(_convolution, "conv2d")),
+        rule("conv2d", P("Conv", guards.not_depthwise) >> POST, partial(_convolution, "conv2d")),
         rule("conv_transpose2d", P("ConvTranspose", guards.transposed) >> P.opt(RELU | TABLE), _transposed),
         rule("dense", P.opt(P("Flatten", guards.flatten)) >> P("Gemm") >> P.opt(RELU | TABLE), _dense),
         rule("depthwise2d", P("Conv", guards.depthwise) >> POST, partial(_convolution, "depthwise2d")),
@@ -103,7 +103,9 @@ def _identity(target: Target, match: Match) -> Block | Miss:
 def _unfit(kind: str, target: Target, match: Match) -> str | None:
     """What the target, or one block, cannot do behind a convolution."""
     pool, table = _pool(match), match.find(*TABLES)
+    groups = match.nodes[0].native.attributes.get_int("group", 1) if match.nodes[0].op == "Conv" else 1
     needed = {
+        "conv2d.groups": kind == "conv2d" and groups > 1,
         "depthwise2d": kind == "depthwise2d",
         "depthwise2d.pool": kind == "depthwise2d" and pool is not None,
         "activation.table": table is not None,
