@@ -1,7 +1,8 @@
 """A Keras network as a graph of simple operations, channels last: what rewrites change, rules match and observers run.
 
     op                   attributes (arrays in Keras layout)                            inputs
-    Conv2D               kernel (kh, kw, C / groups, F), bias, strides, pads, groups    (B, H, W, C)
+    Conv2D               kernel (kh, kw, C / groups, F), bias, strides, pads, groups,
+                         pad_value (C,) where it is not zero                            (B, H, W, C)
     DepthwiseConv2D      kernel (kh, kw, C, M), bias, strides, pads                     (B, H, W, C)
     Conv2DTranspose      kernel (kh, kw, F, C), bias, strides, padding, crops           (B, H, W, C)
     Dense                kernel (Cin, F), bias                                          (B, Cin)
@@ -12,6 +13,7 @@
     MaxPool, AveragePool size, strides, pads                                            (B, H, W, C)
     GlobalAveragePool    keeps its axes: (B, 1, 1, C)                                   (B, H, W, C)
     UpSampling2D         size, nearest                                                  (B, H, W, C)
+    Permute              dims: of the axes behind the batch, which counts as 0          any
     Reshape, Flatten     shape, without the batch                                       any
     Add, Multiply        two operands of one shape (Multiply: or of one pixel)          any
     Concatenate          two operands, on the last axis                                 any
@@ -34,7 +36,7 @@ Shape = tuple[int | None, ...]
 OPAQUE = "keras::"
 """In front of the class name of an operation without an integer form."""
 
-ARITHMETIC_FREE = frozenset({"Reshape", "Flatten", "keras::Permute", "keras::Transpose"})
+ARITHMETIC_FREE = frozenset({"Reshape", "Flatten", "Permute"})
 """Operations that carry no arithmetic: not counted, and no stop when nothing but them follows."""
 
 

@@ -18,7 +18,7 @@ from quantizeml_core.errors import ModelError
 from quantizeml_core.files import atomic_write, check_destination
 from quantizeml_core.hooks import InputSpec
 
-from . import layers  # noqa: F401  registers the quantized layers with Keras
+from . import float_layers, layers  # noqa: F401  registers them with Keras
 from .configurations import modernized, without_code
 from .functions import FunctionLayer
 from .quiet import without_absl_warnings

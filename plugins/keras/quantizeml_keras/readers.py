@@ -6,7 +6,7 @@ A reader answers with its steps, none for a layer that does nothing at inference
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,6 +53,35 @@ def _conv2d(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
         return _depthwise_steps(layer, shapes[0], kernel.reshape(*kernel.shape[:2], groups, -1))
     attributes = {"kernel": kernel, "bias": _bias(layer), "groups": groups}
     return _sliding("Conv2D", layer, shapes[0], attributes, kernel.shape[-1])
+
+
+def _padded_conv2d(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    """A convolution whose padding has a value."""
+    steps = _conv2d(layer, call, shapes)
+    if isinstance(steps, str):
+        return steps
+    value = np.broadcast_to(np.asarray(layer.padding_value, np.float64), (shapes[0][-1],))
+    return [replace(steps[0], attributes={**steps[0].attributes, "pad_value": value}), *steps[1:]]
+
+
+def _depthwise_transposed(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    """As a transposed convolution whose kernel is a diagonal."""
+    kernel, strides = _array(layer.kernel), layer.strides
+    attributes = {"kernel": kernel * np.eye(kernel.shape[2], dtype=kernel.dtype), "bias": _bias(layer), "strides": strides, "padding": "same",
+                  "crops": _crops(kernel.shape[:2], strides, "same")}
+    return [Step("Conv2DTranspose", attributes, tuple(call.output_tensors[0].shape))]
+
+
+def _permute(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    dims = tuple(layer.dims)
+    return [] if dims == tuple(range(1, len(dims) + 1)) else [Step("Permute", {"dims": dims}, tuple(call.output_tensors[0].shape))]
+
+
+def _transpose(operation: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    axes = tuple(operation.axes or reversed(range(len(shapes[0]))))
+    if axes[0] != 0:
+        return "a transposition that moves the batch is not supported"
+    return [] if axes == tuple(range(len(axes))) else [Step("Permute", {"dims": axes[1:]}, tuple(call.output_tensors[0].shape))]
 
 
 def _depthwise(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
@@ -251,7 +280,7 @@ def _chain(op: str) -> Callable[[Any, Any, Sequence[Shape]], "list[Step] | str"]
         if len(shapes) < 2:
             return _with_constant(op, call, shapes[0])
         if op == "Concatenate" and layer.axis not in (-1, len(shapes[0]) - 1):
-            return "a Concatenate on another axis than the channels is not supported"
+            return _concatenated_pixels(layer.axis % len(shapes[0]), shapes)
         if op == "Add" and len(set(shapes)) > 1:
             return f"operands of different shapes ({', '.join(map(str, shapes))}) are not supported"
         steps, seen = [], shapes[0]
@@ -261,6 +290,23 @@ def _chain(op: str) -> Callable[[Any, Any, Sequence[Shape]], "list[Step] | str"]
         return steps
 
     return reader
+
+
+def _concatenated_pixels(axis: int, shapes: Sequence[Shape]) -> list[Step] | str:
+    """Images side by side: each padded with zeros to the whole size, and added."""
+    if len(shapes[0]) != 4 or axis == 0 or any(shape[axis] is None for shape in shapes):
+        return "a Concatenate on another axis than the channels takes images of a known size"
+    place = axis - 1
+    steps, size = [], shapes[0][axis] or 0
+    for index, shape in enumerate(shapes[1:], 2):
+        more = shape[axis] or 0
+        first, second = ([0, 0, 0, 0] for _ in range(2))
+        first[place + 2], second[place] = more, size
+        size += more
+        whole = (*shape[:axis], size, *shape[axis + 1:])
+        attributes = {"first_pads": tuple(first), "second_pads": tuple(second)}
+        steps.append(Step("Add", attributes, whole, "" if index == len(shapes) else f"first_{index}", binary=True))
+    return steps
 
 
 def _with_constant(op: str, call: Any, shape: Shape) -> list[Step] | str:
@@ -326,6 +372,7 @@ READERS: Mapping[str, Reader] = {
     "Concatenate": _chain("Concatenate"), "Conv2D": _conv2d, "Conv2DTranspose": _transposed, "Dense": _dense, "DepthwiseConv2D": _depthwise,
     "Flatten": _flatten, "GlobalAveragePooling2D": _global_average, "LeakyReLU": _leaky, "MaxPooling2D": _pool("MaxPool"),
     "Multiply": _chain("Multiply"), "Normalization": _normalization, "PReLU": _prelu, "ReLU": _relu, "Relu": _relu, "Rescaling": _rescaling, "Reshape": _flatten,
+    "DepthwiseConv2DTranspose": _depthwise_transposed, "PaddedConv2D": _padded_conv2d, "Permute": _permute, "Transpose": _transpose,
     "SeparableConv2D": _separable, "UpSampling2D": _up_sampling, "ZeroPadding2D": _zero_padding,
     "ELU": _function("elu"), "Gelu": _function("gelu"), "HardSigmoid": _function("hard_sigmoid"), "HardSilu": _function("hard_silu"), "Relu6": _function("relu6"),
     "Sigmoid": _function("sigmoid"), "Silu": _function("silu"), "Tanh": _function("tanh"), "LeakyRelu": _function("leaky_relu"),

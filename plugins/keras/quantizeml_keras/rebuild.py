@@ -15,6 +15,7 @@ import numpy as np
 from quantizeml_core.match import Node
 
 from .copies import Copies
+from .float_layers import PaddedConv2D
 from .graph import OPAQUE, Graph
 from .layers.windows import same_pads
 
@@ -79,6 +80,8 @@ class Remainder:
 
 def _conv2d(at: Mapping[str, Any], name: str, shape: Any) -> list[tuple[Layer, list[Any]]]:
     kernel = at["kernel"]
+    if at.get("pad_value") is not None:
+        return _window(at, name, shape, lambda **kwargs: PaddedConv2D(kernel.shape[-1], kernel.shape[:2], padding_value=at["pad_value"], **kwargs))
     return _window(at, name, shape, lambda **kwargs: keras.layers.Conv2D(kernel.shape[-1], kernel.shape[:2], groups=at["groups"], **kwargs))
 
 
@@ -144,6 +147,7 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "UpSampling2D": _plain(lambda at, name: keras.layers.UpSampling2D(at["size"], name=name)),
     "GlobalAveragePool": _plain(lambda at, name: keras.layers.GlobalAveragePooling2D(keepdims=True, name=name)),
     "ReLU": _plain(lambda at, name: keras.layers.ReLU(at["bound"], name=name)),
+    "Permute": _plain(lambda at, name: keras.layers.Permute(at["dims"], name=name)),
     "Reshape": _plain(lambda at, name: keras.layers.Reshape(at["shape"], name=name)),
     "Flatten": _plain(lambda at, name: keras.layers.Flatten(name=name)),
     "Add": _plain(lambda at, name: keras.layers.Add(name=name)),

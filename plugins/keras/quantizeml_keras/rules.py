@@ -62,7 +62,8 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
 def _conv2d(target: Target, match: Match) -> Block | Miss:
     conv = match.nodes[0].native
     needed = {"conv2d.groups": conv["groups"] > 1}
-    return _window(target, match, "conv2d", conv["kernel"], conv["bias"], conv["strides"], conv["pads"], conv["groups"], needed)
+    block = _window(target, match, "conv2d", conv["kernel"], conv["bias"], conv["strides"], conv["pads"], conv["groups"], needed)
+    return block if isinstance(block, Miss) else block.with_arrays(pad_value=conv.get("pad_value"))
 
 
 def _depthwise2d(target: Target, match: Match) -> Block | Miss:

@@ -90,7 +90,7 @@ class _Trace:
             return self.opaque(call, inputs, name, {**whole, "reason": steps})
         if not steps:
             return inputs[:1]
-        if len(steps) == 1:
+        if len(steps) == 1 and "first_pads" not in steps[0].attributes:
             steps = [replace(steps[0], attributes={**whole, **steps[0].attributes})]
         return [self.chain(steps, inputs, name, {"layer": whole["layer"]})]
 
@@ -134,12 +134,23 @@ class _Trace:
         main = next((i for i, s in enumerate(steps) if not s.suffix), 0)
         for index, step in enumerate(steps):
             operands = (value, waiting.pop(0)) if step.binary else (value,)
+            operands = tuple(self.padded(t, step, name, common) for t, name in zip(operands, (f"{name}/first", f"{name}/second")))
             last = index == len(steps) - 1
             value = name if last else self.free(f"{name}/{step.suffix or 'linear'}")
             own = name if index == main else self.free(f"{name}/{step.suffix}", note=False)
             self.shapes[value] = step.shape
             self.nodes.append(Node(own, step.op, operands, (value,), {**common, **step.attributes}))
         return value
+
+    def padded(self, tensor: str, step: Step, name: str, common: dict[str, Any]) -> str:
+        """An operand with the zeros that a step wants around it: `first_pads`, `second_pads`."""
+        pads = step.attributes.get(f"{name.rpartition('/')[2]}_pads")
+        if pads is None:
+            return tensor
+        own = self.free(name)
+        self.shapes[own] = tuple(None if s is None else s + p for s, p in zip(self.shapes[tensor], (0, pads[0] + pads[2], pads[1] + pads[3], 0), strict=True))
+        self.nodes.append(Node(own, "Pad", (tensor,), (own,), {**common, "pads": pads}))
+        return own
 
     def opaque(self, call: Any, inputs: list[str], name: str, attributes: dict[str, Any]) -> list[str]:
         results = [name, *(self.free(f"{name}/output") for _ in call.output_tensors[1:])]

@@ -18,7 +18,7 @@ from ..evaluate import evaluate
 from ..graph import Graph, Shape
 
 TOLERANCE = 1e-9
-FIXED = frozenset({"Reshape", "Flatten", "Dense"})
+FIXED = frozenset({"Reshape", "Flatten", "Dense", "Permute"})
 """Operations whose numbers belong to one size of the image."""
 
 FREE_EXTENT = 9

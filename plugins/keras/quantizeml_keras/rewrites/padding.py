@@ -18,6 +18,8 @@ def _into_convolution(graph: Graph, node: Node) -> Edit | str | None:
     reader = graph.only_reader(node.outputs[0])
     if node.op != "Pad" or reader is None or reader.op not in ("Conv2D", "DepthwiseConv2D"):
         return None
+    if reader.native.get("pad_value") is not None:
+        return "the convolution pads with another value than zero"
     return _padded(node, reader)
 
 
