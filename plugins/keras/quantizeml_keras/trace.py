@@ -18,7 +18,7 @@ from quantizeml_core.match import Node
 
 from .functions import inlined
 from .graph import OPAQUE, Graph, Shape
-from .readers import ON_ANY_SHAPE, ON_SEQUENCES, Step, read
+from .readers import ON_ANY_SHAPE, SEQUENCES, Step, read
 
 
 def trace(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Graph:
@@ -97,7 +97,7 @@ class _Trace:
     def is_sequence(self, call: Any, inputs: Sequence[str]) -> bool:
         """Whether a layer reads sequences, and would know what to do with images of one row instead."""
         kind = type(call.operation).__name__
-        known = kind in ON_SEQUENCES or (kind in ON_ANY_SHAPE and all(t in self.images for t in inputs))
+        known = kind in SEQUENCES or (kind in ON_ANY_SHAPE and all(t in self.images for t in inputs))
         return known and all(len(self.shapes[t]) == 3 for t in inputs)
 
     def on_images(self, call: Any, inputs: list[str], name: str) -> list[str]:
