@@ -8,7 +8,7 @@
     pool2d                AveragePool [ReLU]; where the target has none, a depthwise2d of equal weights
     multiply, upsample2d  Multiply [ReLU];  UpSampling2D
     pad                   ZeroPadding2D that no neighbour could take: a depthwise2d of one pixel, padded
-    identity              the lines of conv2d without their convolution: a conv2d whose 1x1 kernel is the identity
+    identity              the lines of conv2d without their convolution: a depthwise2d, or a conv2d, of one pixel that changes nothing
 
 An activation is a ReLU with or without a bound, or a table. What only some targets run is asked from the target's capabilities.
 """
@@ -112,9 +112,11 @@ def _upsample(target: Target, match: Match) -> Block | Miss:
 
 
 def _identity(target: Target, match: Match) -> Block | Miss:
-    """Hardware pools and activates behind a convolution only: one that changes nothing stands in."""
+    """Hardware pools and activates behind a convolution only: one that changes nothing stands in, a depthwise one where the target allows it."""
     if refusal := _image(match):
         return Miss(refusal)
+    if not _unfit("depthwise2d", target, match):
+        return _window(target, match, "depthwise2d", np.ones((1, 1, _channels(match), 1), np.float32), None)
     return _window(target, match, "conv2d", np.eye(_channels(match), dtype=np.float32)[None, None], None)
 
 

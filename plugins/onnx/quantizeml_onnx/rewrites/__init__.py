@@ -23,6 +23,7 @@ from . import (
     global_average_pool,
     identity_conv,
     leaky_relu,
+    lone_normalization,
     noop,
     pad,
     static_reshape,
@@ -58,7 +59,11 @@ BUILTIN_REWRITES: tuple[Rewrite, ...] = (
 
 def rewrites_for(capabilities: Collection[str]) -> tuple[Rewrite, ...]:
     """The built-in rewrites, and those that make up for what a target cannot do."""
-    return BUILTIN_REWRITES if "add.activation" in capabilities else (*BUILTIN_REWRITES, identity_conv.REWRITE)
+    return (
+        *BUILTIN_REWRITES,
+        *((lone_normalization.REWRITE,) if "depthwise2d" in capabilities else ()),
+        *(() if "add.activation" in capabilities else (identity_conv.REWRITE,)),
+    )
 
 
 __all__ = ["BUILTIN_REWRITES", "Applied", "Op", "Proposal", "Refusal", "Refused", "Rewrite", "rewrites_for", "sanitize"]
