@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from quantizeml_core.bake import Quantization
-from quantizeml_core.hooks import Batch, Change, InputSpec, Observer, Survey
+from quantizeml_core.hooks import Batch, InputSpec, Observer, Survey
 from quantizeml_core.match import Rule
 from quantizeml_core.program import Program
 from quantizeml_core.target import Target
 
 from . import loading, readback
-from .graph import Graph
 from .insert_rescaling import insert_rescaling
 from .observe import observe
 from .realize import realize
 from .rebuild import rebuild
-from .rewrites import BUILTIN, Applied, Refused, Rewrite, sanitize
+from .rewrites import BUILTIN, Rewrite, sanitize
 from .survey import survey
 from .trace import trace
 
 
-@dataclass(frozen=True)
-class State:
-    """The sanitized graph, and what the rewrites did."""
-
-    sanitized: Graph
-    applied: tuple[Applied, ...]
-    refused: tuple[Refused, ...]
-
-
 class KerasFrontend:
-    """Implements `quantizeml_core.hooks.Frontend`."""
+    """Implements `quantizeml_core.hooks.Frontend`; the state of a survey is the sanitized graph."""
 
     name = "keras"
 
@@ -51,14 +40,14 @@ class KerasFrontend:
 
     def survey(self, model: keras.Model, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Rewrite], until: str | None = None,
                input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None) -> Survey:
-        sanitized, applied, refused = sanitize(trace(model, input_shape), rewrites)
-        return Survey(survey(sanitized, rules, until=until), State(sanitized, applied, refused), _changes(applied, refused))
+        sanitized, changes = sanitize(trace(model, input_shape), rewrites)
+        return Survey(survey(sanitized, rules, until=until), sanitized, changes)
 
     def observe(self, survey: Survey, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
-        observe(survey.state.sanitized, batches, observers)
+        observe(survey.state, batches, observers)
 
     def realize(self, survey: Survey, made: Quantization) -> keras.Model:
-        return realize(survey.state.sanitized, made)
+        return realize(survey.state, made)
 
     def program(self, model: keras.Model) -> Program | None:
         return readback.program(model)
@@ -76,7 +65,3 @@ class KerasFrontend:
     def float_layers(self, model: keras.Model) -> tuple[str, ...]:
         """Layers of a quantized model that compute in float."""
         return readback.float_layers(model)
-
-
-def _changes(applied: Iterable[Applied], refused: Iterable[Refused]) -> tuple[Change, ...]:
-    return (*(Change(a.rewrite, a.node) for a in applied), *(Change(r.rewrite, r.node, r.reason) for r in refused))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .driver import Applied, Edit, Refused, Rewrite, sanitize
+from .driver import Edit, Rewrite, sanitize
 from .folding import FOLDING
 from .gates import GATES
 from .moves import MOVES
@@ -10,4 +10,4 @@ from .padding import PADDING
 
 BUILTIN: tuple[Rewrite, ...] = (*MOVES, *PADDING, *GATES, *FOLDING)
 
-__all__ = ["BUILTIN", "Applied", "Edit", "Refused", "Rewrite", "sanitize"]
+__all__ = ["BUILTIN", "Edit", "Rewrite", "sanitize"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from keras import ops
 
+from quantizeml_core.hooks import Change
 from quantizeml_core.match import Node
 
 from ..evaluate import evaluate
@@ -42,35 +43,18 @@ class Rewrite:
     propose: Callable[[Graph, Node], "Edit | str | None"]
 
 
-@dataclass(frozen=True)
-class Applied:
-    """What was rewritten, and where."""
-
-    rewrite: str
-    node: str
-
-
-@dataclass(frozen=True)
-class Refused:
-    """What was not rewritten, and why."""
-
-    rewrite: str
-    node: str
-    reason: str
-
-
-def sanitize(graph: Graph, rewrites: Sequence[Rewrite]) -> tuple[Graph, tuple[Applied, ...], tuple[Refused, ...]]:
-    """The simplified graph, what was done, and what was refused."""
-    applied: list[Applied] = []
-    refused: dict[tuple[str, str], Refused] = {}
+def sanitize(graph: Graph, rewrites: Sequence[Rewrite]) -> tuple[Graph, tuple[Change, ...]]:
+    """The simplified graph, and what was done or refused."""
+    done: list[Change] = []
+    refused: dict[tuple[str, str], Change] = {}
     while found := _next(graph, rewrites, refused):
         name, edit = found
         graph = graph.swap(edit.old, edit.new, edit.shapes)
-        applied.append(Applied(name, edit.old[-1].name))
-    return graph, tuple(applied), tuple(refused.values())
+        done.append(Change(name, edit.old[-1].name))
+    return graph, (*done, *refused.values())
 
 
-def _next(graph: Graph, rewrites: Sequence[Rewrite], refused: dict[tuple[str, str], Refused]) -> tuple[str, Edit] | None:
+def _next(graph: Graph, rewrites: Sequence[Rewrite], refused: dict[tuple[str, str], Change]) -> tuple[str, Edit] | None:
     """The next edit that holds."""
     for rewrite in rewrites:
         for node in graph.members:
@@ -81,7 +65,7 @@ def _next(graph: Graph, rewrites: Sequence[Rewrite], refused: dict[tuple[str, st
             if isinstance(outcome, Edit) and not reason:
                 return rewrite.name, outcome
             if reason:
-                refused[rewrite.name, node.name] = Refused(rewrite.name, node.name, reason)
+                refused[rewrite.name, node.name] = Change(rewrite.name, node.name, reason)
     return None
 
 
