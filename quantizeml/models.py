@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from quantizeml_core.target import Target
 
 __all__ = [
-    "QuantizationParams", "calibrate", "check_model", "dump_config", "export", "insert_rescaling", "load_model", "quantize", "sanitize", "save_model",
+    "QuantizationParams", "calibrate", "check_model", "dump_config", "export", "insert_rescaling", "learn_steps", "load_model", "quantize", "sanitize", "save_model",
 ]
 
 
@@ -105,3 +105,9 @@ def export(model: Any, path: str | PathLike[str]) -> Path:
     """Writes a quantized Keras model as an ONNX file with the same integers."""
     from quantizeml_core import api
     return api.export(model, path)
+
+
+def learn_steps(model: Any) -> Any:
+    """A copy of a quantized Keras model that computes the same and, when it is trained, learns the step of each filter's weights too."""
+    from quantizeml_core import api
+    return api.learn_steps(model)

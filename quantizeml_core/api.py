@@ -243,6 +243,12 @@ def insert_rescaling(model: Any, scale: float, offset: float) -> Any:
     return _ability(frontend, "insert_rescaling", f"{frontend.name} models", "keras models")(model, scale, offset)
 
 
+def learn_steps(model: Any) -> Any:
+    """A copy of a quantized model whose training changes its weight steps too."""
+    frontend = Registry.load().frontend_for(model)
+    return _ability(frontend, "learn_steps", f"{frontend.name} models", "keras models")(model)
+
+
 def calibrate(model: Any, quantized: Any, **settings: Any) -> Result:
     """Quantize a float model again, by the configuration of a quantized one but for its ranges, with the samples in `settings`."""
     config = {name: _without_range(entry) for name, entry in dump_config(quantized).items()}

@@ -105,7 +105,7 @@ class Frontend(Protocol):
     """Reads and writes the models of one framework. The caller's model is never modified.
 
     A frontend may also have `from_program(program, config) -> model` (it can write programs of other frontends), `float_layers(model) -> names`
-    (what a quantized model still computes in float), `sanitize(model) -> model` and `insert_rescaling(model, scale, offset) -> model`.
+    (what a quantized model still computes in float), `sanitize(model) -> model`, `learn_steps(model) -> model` and `insert_rescaling(model, scale, offset) -> model`.
     """
 
     name: str

@@ -95,8 +95,12 @@ def generator() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield X[:BATCH], Y[:BATCH]
 
 
+def callbacks() -> list[keras.callbacks.Callback]:
+    return [keras.callbacks.EarlyStopping("loss"), keras.callbacks.TerminateOnNaN(), keras.callbacks.ReduceLROnPlateau("loss")]
+
+
 FITS: dict[str, Callable[[keras.Model], Any]] = {
-    "arrays with callbacks": lambda m: m.fit(X, Y, BATCH, 2, verbose=0, validation_split=0.25, callbacks=[keras.callbacks.EarlyStopping("loss"), keras.callbacks.TerminateOnNaN()]),
+    "arrays with callbacks and validation": lambda m: m.fit(X, Y, BATCH, 2, verbose=0, validation_split=0.25, callbacks=callbacks()),
     "tf.data": lambda m: m.fit(dataset(), verbose=0, shuffle=False),
     "generator": lambda m: m.fit(generator(), steps_per_epoch=2, verbose=0, shuffle=False),
     "sequence": lambda m: m.fit(Sequence(), verbose=0),
@@ -123,9 +127,9 @@ def test_xla_trains_and_predicts_the_same_integers() -> None:
     assert np.array_equal(model.predict(X, verbose=0), expected)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_optimizers(optimizer: str) -> None:
-    model = compiled(quantized_net(), optimizer, jit_compile=False)
+    model = compiled(quantized_net(), optimizer, run_eagerly=True)
     model.train_on_batch(X, Y)
     assert_on_the_lattice(model)
 
@@ -133,8 +137,8 @@ def test_optimizers(optimizer: str) -> None:
 def test_mixed_precision_keeps_integers_exact() -> None:
     keras.mixed_precision.set_dtype_policy("mixed_float16")
     try:
-        model = compiled(quantized_net(), jit_compile=False)
-        model.fit(X, Y, batch_size=BATCH, verbose=0)
+        model = compiled(quantized_net(), run_eagerly=True)
+        model.train_on_batch(X, Y)
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
     assert_on_the_lattice(model)
@@ -152,15 +156,14 @@ def test_frozen_layers_do_not_move() -> None:
     model = quantized_net()
     model.get_layer("conv").trainable = False
     before = model.get_layer("conv").kernel.numpy().copy()
-    compiled(model, jit_compile=False).train_on_batch(X, Y)
+    compiled(model, run_eagerly=True).train_on_batch(X, Y)
     assert np.array_equal(before, model.get_layer("conv").kernel.numpy())
 
 
 def test_training_is_deterministic() -> None:
     def trained() -> np.ndarray:
-        model = compiled(quantized_net(), jit_compile=False)
-        keras.utils.set_random_seed(9)
-        model.fit(X, Y, batch_size=BATCH, verbose=0)
+        model = compiled(quantized_net(), run_eagerly=True)
+        model.train_on_batch(X, Y)
         return np.concatenate([w.ravel() for w in model.get_weights()])
 
     assert np.array_equal(trained(), trained())

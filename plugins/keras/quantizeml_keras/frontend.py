@@ -16,6 +16,7 @@ from quantizeml_core.target import Target
 
 from . import loading, readback
 from .insert_rescaling import insert_rescaling
+from .learn_steps import learn_steps
 from .observe import observe
 from .realize import realize
 from .rebuild import rebuild
@@ -61,6 +62,9 @@ class KerasFrontend:
 
     def insert_rescaling(self, model: keras.Model, scale: float, offset: float) -> keras.Model:
         return insert_rescaling(model, scale, offset)
+
+    def learn_steps(self, model: keras.Model) -> keras.Model:
+        return learn_steps(model)
 
     def float_layers(self, model: keras.Model) -> tuple[str, ...]:
         """Layers of a quantized model that compute in float."""

@@ -123,12 +123,12 @@ def lookup(acc: Tensor, law: Requantization, table: np.ndarray, slope: np.ndarra
 
 def round_through(x: Tensor) -> Tensor:
     """rint(x), gradient 1."""
-    return _straight(x, ops.round)
+    return straight(x, ops.round)
 
 
 def lattice(x: Tensor, limit: int) -> Tensor:
     """clip(rint(x), -limit, limit), gradient 1 everywhere."""
-    return _straight(x, lambda v: ops.clip(ops.round(v), -limit, limit))
+    return straight(x, lambda v: ops.clip(ops.round(v), -limit, limit))
 
 
 def align_mantissa(value: Tensor, bits: int) -> Tensor:
@@ -141,10 +141,12 @@ def align_mantissa(value: Tensor, bits: int) -> Tensor:
         unit = ops.prod(ops.where(wider, ops.cast(2.0, v.dtype), ops.cast(1.0, v.dtype)), axis=-1)
         return ops.multiply(ops.round(ops.divide(v, unit)), unit)
 
-    return _straight(value, aligned)
+    return straight(value, aligned)
 
 
-def _straight(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+def straight(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """function(x), gradient 1."""
+
     @ops.custom_gradient
     def forward(x: Tensor) -> Any:
         return function(x), lambda *saved, upstream=None: saved[0] if upstream is None else upstream

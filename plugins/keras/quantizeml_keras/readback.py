@@ -59,4 +59,4 @@ def _block(layer: QuantizedLayer) -> Block:
     weight = layer.integer_weight()
     kernel = to_canonical(block, ops.convert_to_numpy(weight), layer.spec.sources[0].shape).astype(np.int8)
     bias = ops.convert_to_numpy(layer.integer_bias(weight)).astype(np.int64) if layer.has_bias else None
-    return block.with_arrays(weight=kernel, bias=bias)
+    return block.with_arrays(weight=kernel, bias=bias, **(layer.learned.arrays() if layer.learned else {}))

@@ -55,21 +55,22 @@ class Dequantizer(keras.layers.Layer):
     """Integers -> floats: float32(q - zero_point) * float32(step).
 
     Arguments:
-        tensor: name of the tensor that leaves the integer region.
+        tensor: name of the tensor that leaves the integer region, or its JSON. That is no bare string: in `.h5` files Keras replaces strings that are
+            called like one of its functions (`concatenate`, `add`) by the function.
         fmt: its format, or its JSON.
         shape: the shape in the float model, batch left out, where the integer layers keep axes of one pixel; None leaves it.
     """
 
-    def __init__(self, tensor: str, fmt: Format | Mapping[str, Any], shape: tuple[int, ...] | None = None, *, name: str | None = None,
+    def __init__(self, tensor: str | Mapping[str, str], fmt: Format | Mapping[str, Any], shape: tuple[int, ...] | None = None, *, name: str | None = None,
                  trainable: bool = True, dtype: Any = None) -> None:
         super().__init__(name=name, trainable=trainable, dtype="float32", autocast=False)
-        self.tensor = tensor
+        self.tensor = tensor if isinstance(tensor, str) else tensor["name"]
         self.format = fmt if isinstance(fmt, Format) else Format(**{k: decode(v) for k, v in fmt.items()})
         self.shape = None if shape is None else tuple(shape)
 
     def get_config(self) -> dict[str, Any]:
         fmt = {k: encode(getattr(self.format, k)) for k in ("bits", "signed", "step", "zero_point")}
-        return {**super().get_config(), "tensor": self.tensor, "fmt": fmt, "shape": None if self.shape is None else list(self.shape)}
+        return {**super().get_config(), "tensor": {"name": self.tensor}, "fmt": fmt, "shape": None if self.shape is None else list(self.shape)}
 
     def call(self, q: Tensor) -> Tensor:
         if self.format.zero_point is not None:

@@ -11,6 +11,7 @@ from keras import ops
 from ..quantize_ops import align_mantissa, lattice, round_through
 from .base import PACKAGE, QuantizedLayer, Tensor
 from .carrier import Carrier, carrier
+from .learned import LearnedStep, can_learn, learned_lattice
 from .spec import Lattice
 from .tail import Tail
 from .windows import Window, depthwise, max_pool, pad
@@ -24,9 +25,12 @@ class QuantizedLinear(QuantizedLayer):
     #: Axes of the kernel that one filter is summed over.
     summed: tuple[int, ...] = ()
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, learned_step: bool = False, **kwargs: Any) -> None:
+        """`learned_step`: train the step of each filter (`learned`)."""
         super().__init__(*args, **kwargs)
         assert self.spec.lattice is not None
+        self.learned_step = learned_step and can_learn(self.spec.block)
+        self.learned: LearnedStep | None = None
         self.lattice: Lattice = self.spec.lattice
         self.carrier = self._carrier()
         self.bias: Any = None
@@ -35,6 +39,9 @@ class QuantizedLinear(QuantizedLayer):
         self.kernel = self.add_weight(name="kernel", shape=self.lattice.shape, initializer="glorot_uniform", dtype="float32")
         if self.lattice.bias_real is not None:
             self.bias = self.add_weight(name="bias", shape=self.lattice.bias_real.shape, initializer="zeros", dtype="float32")
+        if self.learned_step:
+            exponent = self.add_weight(name="step_exponent", shape=self.lattice.inverse_step.shape, initializer="zeros", dtype="float32")
+            self.learned = LearnedStep(self.spec.block, exponent, int(np.prod(self.lattice.shape)) // exponent.shape[0])
         self.input_step = self.constant("input_step", self.lattice.input_step)
         self.inverse_step = self.constant("inverse_step", self.lattice.inverse_step)
         self.extent = self._extent(input_shape)
@@ -43,19 +50,32 @@ class QuantizedLinear(QuantizedLayer):
     def call(self, x: Tensor) -> Tensor:
         weight = self.integer_weight()
         acc = self._pooled(self._sums(x, weight))
-        return self.tail(acc if not self.has_bias else ops.add(acc, self.integer_bias(weight)))
+        return self.tail(acc if not self.has_bias else ops.add(acc, self.integer_bias(weight)), self.learned)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "learned_step": self.learned_step}
+
+    def inverse_steps(self) -> Tensor:
+        """(F,) accumulator units per real unit, now."""
+        if self.learned is None:
+            return self.inverse_step
+        return ops.divide(self.inverse_step, ops.cast(self.learned.widening(), "float32"))
 
     def integer_weight(self) -> Tensor:
         """Integers of the kernel now, in Keras layout."""
-        units = ops.multiply(ops.multiply(self.kernel, self.input_step), self._per_filter(self.inverse_step))
-        return lattice(units, self.lattice.limit)
+        folded, inverse = ops.multiply(self.kernel, self.input_step), self._per_filter(self.inverse_steps())
+        if self.learned is not None:
+            return learned_lattice(folded, inverse, self.lattice.limit)
+        return lattice(ops.multiply(folded, inverse), self.lattice.limit)
 
     def integer_bias(self, weight: Tensor) -> Tensor:
         """(F,) integers of the bias now; `weight`: from `integer_weight`, for the share of the input's zero point."""
         known, total = self.lattice, self.carrier.total
         bias = ops.cast(known.bias_integer, total)
+        if self.learned is not None:
+            bias = ops.cast(round_through(ops.divide(ops.cast(known.bias_integer, "float64"), self.learned.widening())), total)
         if self.bias is not None:
-            moved = ops.multiply(ops.subtract(self.bias, known.bias_real), self.inverse_step)
+            moved = ops.multiply(ops.subtract(self.bias, known.bias_real), self.inverse_steps())
             bias = ops.add(bias, ops.cast(round_through(moved), total))
         if known.zero_point is not None:
             share = ops.sum(ops.multiply(ops.cast(weight, total), ops.cast(known.zero_point, total)), axis=self.summed)

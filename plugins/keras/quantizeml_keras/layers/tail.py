@@ -15,6 +15,7 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.numerics import FLOAT32_EXACT
 
 from ..quantize_ops import Requantization, lookup, requantization, requantize
+from .learned import LearnedStep
 
 Tensor = Any
 
@@ -59,11 +60,13 @@ class Tail:
             ends = numerics.requantize(arrays["bound"], multiplier, shift, low, high) if "bound" in arrays else ends
         return requantization(multiplier, shift, low, ends, reach)
 
-    def __call__(self, acc: Tensor) -> Tensor:
+    def __call__(self, acc: Tensor, learned: LearnedStep | None = None) -> Tensor:
         if self.index is not None:
             acc = lookup(acc, self.index, self.table, self.slope)
         if self.gap or self.law is None:
             acc = self._sum(self._clipped(acc))
+        if learned is not None and self.law is not None:
+            return learned.requantize(acc, self.law)
         return acc if self.law is None else requantize(acc, self.law)
 
     def _clipped(self, acc: Tensor) -> Tensor:
