@@ -20,6 +20,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "conv_transpose2d": "runs a transposed convolution",
     "dense.table": "applies a table after a dense layer",
     "depthwise2d": "runs a depthwise convolution as a block of its own",
+    "depthwise2d.pointwise": "runs a depthwise convolution of one pixel",
     "depthwise2d.pool": "pools after a depthwise convolution, in the same block",
     "activation.table": "applies a table (GELU, SiLU, LeakyReLU ...) after a convolution",
     "multiply": "multiplies two tensors (squeeze and excitation, attention)",

@@ -71,3 +71,10 @@ def test_keras_and_onnx_files_of_one_network_quantize_alike(net: Net) -> None:
     x = net.test()[0][:64]
     twin = quantize_model(net.path, samples=net.samples()).model
     assert sqnr(run(twin, x), quantized(net, "8/8/8").model.predict(x, verbose=0)) > PEER[net.name]
+
+
+@by_net
+def test_hardware_gets_no_depthwise_convolution_of_one_pixel(net: Net) -> None:
+    """Akida runs depthwise kernels of 3, 5 and 7 pixels only: a lone ReLU rides on a convolution."""
+    blocks = quantized(net, "akida2").program.blocks
+    assert all(b.arrays["weight"].shape[2:] != (1, 1) for b in blocks if b.kind == "depthwise2d")

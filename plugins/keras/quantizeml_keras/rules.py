@@ -84,11 +84,11 @@ def _affine(target: Target, match: Match) -> Block | Miss:
         return Miss(refusal)
     affine = match.nodes[0].native
     scale, offset = (np.broadcast_to(affine[k], (_channels(match),)) for k in ("scale", "offset"))
-    return _window(target, match, "depthwise2d", scale[None, None, :, None], offset)
+    return _pointwise(target, match, scale, offset)
 
 
 def _pad(target: Target, match: Match) -> Block | Miss:
-    return _window(target, match, "depthwise2d", np.ones((1, 1, _channels(match), 1), np.float32), None, pads=match.nodes[0].native["pads"])
+    return _pointwise(target, match, np.ones(_channels(match), np.float32), None, match.nodes[0].native["pads"])
 
 
 def _average_pool(target: Target, match: Match) -> Block | Miss:
@@ -112,12 +112,16 @@ def _upsample(target: Target, match: Match) -> Block | Miss:
 
 
 def _identity(target: Target, match: Match) -> Block | Miss:
-    """Hardware pools and activates behind a convolution only: one that changes nothing stands in, a depthwise one where the target allows it."""
-    if refusal := _image(match):
-        return Miss(refusal)
-    if not _unfit("depthwise2d", target, match):
-        return _window(target, match, "depthwise2d", np.ones((1, 1, _channels(match), 1), np.float32), None)
-    return _window(target, match, "conv2d", np.eye(_channels(match), dtype=np.float32)[None, None], None)
+    """Hardware pools and activates behind a convolution only: one that changes nothing stands in."""
+    refusal = _image(match)
+    return Miss(refusal) if refusal else _pointwise(target, match, np.ones(_channels(match), np.float32), None)
+
+
+def _pointwise(target: Target, match: Match, scale: np.ndarray, offset: np.ndarray | None, pads: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Block | Miss:
+    """Each channel times a number: a depthwise convolution of one pixel, or, where the target has none, a convolution whose kernel is a diagonal."""
+    if target.can("depthwise2d.pointwise") and not _unfit("depthwise2d", target, match):
+        return _window(target, match, "depthwise2d", scale[None, None, :, None], offset, pads=pads)
+    return _window(target, match, "conv2d", np.diag(scale)[None, None], offset, pads=pads)
 
 
 def _window(target: Target, match: Match, kind: str, kernel: np.ndarray, bias: np.ndarray | None, strides: tuple[int, int] = (1, 1),

@@ -61,7 +61,7 @@ def rewrites_for(capabilities: Collection[str]) -> tuple[Rewrite, ...]:
     """The built-in rewrites, and those that make up for what a target cannot do."""
     return (
         *BUILTIN_REWRITES,
-        *((lone_normalization.REWRITE,) if "depthwise2d" in capabilities else ()),
+        *((lone_normalization.REWRITE,) if "depthwise2d.pointwise" in capabilities else ()),
         *(() if "add.activation" in capabilities else (identity_conv.REWRITE,)),
     )
 

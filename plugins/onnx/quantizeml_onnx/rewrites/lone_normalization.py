@@ -2,7 +2,7 @@
 
     s x + o = Conv(x, diag(s)) + o        kernel (C, 1, 1, 1), group C; 4-D tensors only
 
-Not at a model input, where it is a rescaling of the samples. Only for targets with capability `depthwise2d`.
+Not at a model input, where it is a rescaling of the samples. Only for targets with capability `depthwise2d.pointwise`.
 """
 
 from __future__ import annotations
