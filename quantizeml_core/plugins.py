@@ -15,8 +15,10 @@ from .discovery import Plugin, discover, refuse_broken, skip
 from .errors import ModelError, PluginError, QuantizeMLError, UsageError
 from .hooks import CommandInfo, Frontend, FrontendInfo
 from .target import Target
+from .target_file import read_target
 
 if TYPE_CHECKING:
+    from .legalize import Legalization
     from .match import Rule
     from .program import Program
     from .report.findings import Finding
@@ -68,19 +70,26 @@ class Registry:
         raise self._no_frontend(model, keys)
 
     def targets(self) -> Mapping[str, Target]:
-        """Targets by name."""
-        pairs = self._values("quantizeml_targets", Target)
-        return self._unique("target", [(plugin, target.name, target) for plugin, target in pairs])
+        """Targets by name; another edition of a target already there stands under `name@revision`."""
+        owners: dict[str, Plugin] = {}
+        named = []
+        for plugin, target in self._values("quantizeml_targets", Target):
+            another = owners.setdefault(target.name, plugin) == plugin and any(t.name == target.name for _, _, t in named)
+            named.append((plugin, f"{target.name}@{target.revision}" if another else target.name, target))
+        return self._unique("target", named)
 
     def target(self, name: str | Target) -> Target:
-        """A target by name, or the target itself; UsageError lists what there is and which distributions bring others."""
+        """A target by name, by `name@revision`, or from a JSON file; or the target itself. UsageError lists what there is and who brings others."""
         if isinstance(name, Target):
             return name
+        if name.lower().endswith(".json"):
+            return read_target(Path(name))
         there = self.targets()
-        if name in there:
-            return there[name]
+        known = {f"{target.name}@{target.revision}": target for target in there.values()} | dict(there)
+        if name in known:
+            return known[name]
         others = ", ".join(f"{key} ({dist})" for key, dist in TARGET_DISTRIBUTIONS.items() if key not in there)
-        raise UsageError(f"no target is called `{name}`", where="--target", allowed=", ".join(there),
+        raise UsageError(f"no target is called `{name}`", where="--target", allowed=f"{', '.join(there)}, or a .json file",
                          do=f"Install the distribution that brings it: {others}" if others else "Take one of them")
 
     def rules(self, frontend: str, target: Target) -> tuple[Rule, ...]:
@@ -92,6 +101,11 @@ class Registry:
         """The rewrites for a frontend's graph and a target; two of one name are refused."""
         pairs = self._values("quantizeml_rewrites", object, frontend=frontend, target=target)
         return tuple(self._unique("rewrite", [(plugin, rewrite.name, rewrite) for plugin, rewrite in pairs]).values())
+
+    def legalizations(self, target: Target) -> tuple[Legalization, ...]:
+        """The rewrites of blocks that a target does not run; two of one name are refused."""
+        pairs = self._values("quantizeml_legalizations", object, target=target)
+        return tuple(self._unique("legalization", [(plugin, made.name, made) for plugin, made in pairs]).values())
 
     def findings(self, program: Program, target: Target, frontend: str) -> tuple[Finding, ...]:
         """What the plugins have to tell about a program."""

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from .errors import UsageError
+from .limits import Limit
 
 CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "add": "adds two tensors of one shape (skip connections)",
@@ -50,6 +51,7 @@ class Target:
         bias_mantissa_bits: signed bits of a bias before its shift; None when a bias may take any value of the accumulator.
         accumulator_bits: accumulator width for each block kind; `input_conv2d` is a convolution that reads the model's input.
         capabilities: names of `CAPABILITIES`, or a plugin's own.
+        limits: the rows of the hardware's tables: sizes, kernels, strides, pads, pooling, order (`quantizeml_core.limits`).
     """
 
     name: str
@@ -65,6 +67,7 @@ class Target:
     bias_mantissa_bits: int | None = None
     accumulator_bits: Mapping[str, int] = field(default_factory=dict)
     capabilities: frozenset[str] = frozenset()
+    limits: tuple[Limit, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("defaults", "accumulator_bits"):
@@ -80,6 +83,14 @@ class Target:
         """Whether the target has a capability."""
         return capability in self.capabilities
 
+    def layer(self, name: str) -> dict[str, Limit]:
+        """The rows of one layer, by rule."""
+        return {row.rule: row for row in self.limits if row.layer == name}
+
+    def limit(self, layer: str, rule: str, default: Any = None) -> Any:
+        """The value of one row."""
+        return next((row.value for row in self.limits if (row.layer, row.rule) == (layer, rule)), default)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; `from_json` gives an equal target back."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
@@ -92,8 +103,9 @@ class Target:
         if unknown := sorted(set(data) - known):
             raise UsageError(f"unknown field {', '.join(unknown)}", where=where, allowed=", ".join(sorted(known)), do="Remove it")
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        limits = tuple(Limit.from_json(row) for row in values.get("limits", ()))
         try:
-            return cls(**{**values, "capabilities": frozenset(values.get("capabilities", ()))})
+            return cls(**{**values, "capabilities": frozenset(values.get("capabilities", ())), "limits": limits})
         except TypeError as error:
             missing = sorted(f.name for f in fields(cls) if f.name not in data)
             raise UsageError(f"fields are missing: {', '.join(missing)}", where=where, do="Add them") from error
@@ -104,4 +116,6 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, frozenset):
         return sorted(value)
+    if isinstance(value, tuple) and value and isinstance(value[0], Limit):
+        return [row.to_json() for row in value]
     return list(value) if isinstance(value, tuple) else value

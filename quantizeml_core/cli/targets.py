@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..limits import Limit
 from ..plugins import Registry
 from ..target import CAPABILITIES, Target
 from . import options
 from .output import show, show_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @click.command("targets")
@@ -30,8 +34,8 @@ def command(name: str | None, as_json: bool) -> None:
 def _show_all(targets: Mapping[str, Target]) -> None:
     from rich.table import Table
     view = Table("name", "brought by", "summary", box=None, pad_edge=False)
-    for target in targets.values():
-        view.add_row(target.name, target.distribution, target.summary)
+    for name, target in targets.items():
+        view.add_row(name, target.distribution, target.summary)
     show(view)
 
 
@@ -41,6 +45,19 @@ def _show_one(target: Target) -> None:
     for label, text in _rows(target).items():
         view.add_row(label, text)
     show(f"{target.name}: {target.summary}", view)
+    if target.limits:
+        show("", _limits(target.limits))
+
+
+def _limits(limits: tuple[Limit, ...]) -> Table:
+    """The hardware's tables; a layer's name stands in its first row."""
+    from rich.table import Table
+    view = Table("layer", "rule", "value", "source", "revision", box=None, pad_edge=False)
+    before = ""
+    for row in limits:
+        view.add_row("" if row.layer == before else row.layer, row.rule, f"{row.text} ({row.note})" if row.note else row.text, row.source, row.revision)
+        before = row.layer
+    return view
 
 
 def _rows(target: Target) -> dict[str, str]:

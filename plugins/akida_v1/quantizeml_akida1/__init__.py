@@ -1,1 +1,1 @@
-"""The Akida 1.0 hardware profile, as data (`profile`), and its door (`plugin`)."""
+"""The Akida 1.0 hardware profile, as data (`profile`, `tables`), and its door (`plugin`)."""
