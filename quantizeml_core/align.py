@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from .blocks import MOVES, Block
+from .blocks import Block, moves
 
 Steps = Mapping[str, np.ndarray]
 
@@ -34,7 +34,7 @@ def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], s
     for block in blocks:
         if block.kind == "add":
             ties.tie(*block.inputs, block.output)
-        elif block.kind in MOVES:
+        elif moves(block):
             ties.alias(block.output, block.inputs)
     for tensor in shared:
         ties.gather(tensor)
@@ -45,7 +45,7 @@ def bound(blocks: Sequence[Block]) -> frozenset[str]:
     """Tensors that an addition reads or writes, directly or behind blocks that only move. `blocks` in topological order."""
     found = {t for b in blocks if b.kind == "add" for t in (*b.inputs, b.output)}
     for block in reversed(blocks):
-        found |= set(block.inputs) if block.kind in MOVES and block.output in found else set()
+        found |= set(block.inputs) if block.output in found and moves(block) else set()
     return frozenset(found)
 
 

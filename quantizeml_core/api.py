@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -18,7 +18,7 @@ from .blueprint import Blueprint
 from .calibration import MEAN_BITS, Range, RangeObserver, Several, channel_sum
 from .centre import centre
 from .correct import correct
-from .decide import decide
+from .decide import decide, input_signed
 from .entry import fold_entry
 from .errors import ModelError, UsageError
 from .hooks import Batch, Change, Frontend, Survey
@@ -31,7 +31,9 @@ from .plan import Plan
 from .plugins import Registry
 from .program import Program
 from .report.findings import Finding
-from .report.inspect import inspect_config, inspect_program
+from .report.fitting import Fitting, fitted, illegal, sentence
+from .report.inspect import inspect_config, inspect_program, inspect_widened
+from .report.overflow import Accumulator, accumulators
 from .rounding import LAST_BITS, TapObserver, adapt, worth_observing
 from .samples import Samples
 from .solve import Solution, solve
@@ -96,29 +98,43 @@ def quantize_model(
     shape = _sample_shape(feed, input_shape)
     survey = _survey(registry, frontend, native, chosen, quantize_until, shape, params.input_dtype)
     _refuse_partial(survey.blueprint, strict)
-    blueprint = fold_entry(survey.blueprint)
-    taps = _tap_observers(blueprint, params, q_config)
-    ranges = observe(frontend, survey, feed, batch_size or BATCH_SIZE, epochs, progress, taps)
+    fitting = fit(registry, fold_entry(survey.blueprint), chosen, params)
+    _refuse_illegal(fitting, strict)
+    blueprint = fitting.legal.blueprint
+    taps = _tap_observers(blueprint, params, q_config, fitting.legal.ranges)
+    ranges = observe(frontend, survey, blueprint, feed, batch_size or BATCH_SIZE, epochs, progress, taps, fitting.legal.ranges)
     plan = decide(blueprint, ranges, params, chosen).merged(q_config)
     check_plan(plan, chosen)
     covariances = {name: observer.covariance for name, observer in taps.items()}
     made = _integers(blueprint, plan, ranges, covariances, feed, batch_size or BATCH_SIZE, chosen)
     quantized = frontend.realize(survey, made)
-    findings = inspect_program(made.program, chosen, plan) + registry.findings(made.program, chosen, frontend.name)
+    findings = fitting.findings() + inspect_widened(made.solutions, plan) + inspect_program(made.program, chosen, plan) + registry.findings(made.program, chosen, frontend.name)
     return Result(quantized, made.program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend,
-                  survey.changes)
+                  (*survey.changes, *fitting.legal.changes))
 
 
-def observe(frontend: Frontend, survey: Survey, samples: Samples, batch_size: int, epochs: int, progress: Progress | None,
-            taps: Mapping[str, TapObserver]) -> dict[str, Range]:
+def fit(registry: Registry, blueprint: Blueprint, target: Target, params: QuantizationParams) -> Fitting:
+    """What of a float network the target does not run, and the network made legal where that is exact."""
+    unsigned = frozenset(b.output for b in blueprint.blocks if b.kind == "input" and not input_signed(b, blueprint, params))
+    return fitted(blueprint, target, unsigned, registry.legalizations(target))
+
+
+def _refuse_illegal(fitting: Fitting, strict: bool) -> None:
+    if strict and (left := fitting.left):
+        raise ModelError(sentence(left[0]), where=f"--strict, `{left[0].block or 'network'}`", allowed=left[0].limit,
+                         do=f"`quantizeml check` lists all {len(left)}; leave --strict out to quantize nevertheless")
+
+
+def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: Samples, batch_size: int, epochs: int, progress: Progress | None,
+            taps: Mapping[str, TapObserver], alike: Mapping[str, str]) -> dict[str, Range]:
     """Ranges of every block boundary and table probe. Extremes do not change when samples are seen again, so one epoch is enough for any count.
 
     Arguments:
         taps: by block name; they see the block's input.
+        alike: tensors the float network does not have -> the tensors whose ranges they have.
     """
-    blueprint = survey.blueprint
     inputs = {b.output: RangeObserver(track_integers=True) for b in blueprint.blocks if b.kind == "input"}
-    tensors = [b.output for b in blueprint.blocks if b.kind != "input"] + [b.probe for b in blueprint.blocks if b.probe]
+    tensors = [b.output for b in blueprint.blocks if b.kind != "input" and b.output not in alike] + [b.probe for b in blueprint.blocks if b.probe]
     inner = {t: RangeObserver() for t in tensors}
     by_tensor: dict[str, list[TapObserver]] = {}
     for observer in taps.values():
@@ -139,14 +155,16 @@ def observe(frontend: Frontend, survey: Survey, samples: Samples, batch_size: in
                 progress("Calibrating", done, len(samples))
 
     frontend.observe(survey, batches(), {t: Several((o, *by_tensor.get(t, ()))) for t, o in inner.items()})
-    return {t: o.seen for t, o in (inputs | inner).items()}
+    seen = {t: o.seen for t, o in (inputs | inner).items()}
+    return seen | {t: seen[source] for t, source in alike.items()}
 
 
-def _tap_observers(blueprint: Blueprint, params: QuantizationParams, config: Mapping[str, Any] | None) -> dict[str, TapObserver]:
-    """For blocks that may get weights of few bits."""
+def _tap_observers(blueprint: Blueprint, params: QuantizationParams, config: Mapping[str, Any] | None,
+                   unseen: Collection[str]) -> dict[str, TapObserver]:
+    """For blocks that may get weights of few bits and read a tensor that the float network has."""
     widths = [params.weight_bits, params.input_weight_bits, *(e.get("weight_quantizer", {}).get("bitwidth") for e in (config or {}).values())]
     few = any(isinstance(w, int) and w <= LAST_BITS for w in widths)
-    return {b.name: TapObserver(b) for b in blueprint.blocks if few and worth_observing(b)}
+    return {b.name: TapObserver(b) for b in blueprint.blocks if few and worth_observing(b) and not set(b.inputs) & set(unseen)}
 
 
 def _integers(blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], covariances: Mapping[str, Floats], samples: Samples, batch_size: int,
@@ -188,11 +206,34 @@ def check_model(model: Any, *, target: str | Target | None = None, samples: Any 
     native = load_model(model, registry) if isinstance(model, (str, PathLike)) else model
     program = frontend.program(native)
     if program is None:
-        survey = _survey(registry, frontend, native, chosen, None, None, None)
-        return tuple(Finding("QML001", "warning", stop.node, stop_message(stop), "Add a pattern, or replace the operation") for stop in survey.blueprint.stops)
+        return _check_float(registry, frontend, native, chosen)
     feed = _samples(frontend, native, samples, 64, 0, None)
     known = inspect_config(frontend.plan(native) or {})
-    return inspect_program(program, chosen, None, feed) + known + registry.findings(program, chosen, frontend.name)
+    broken = illegal(program, chosen)
+    return (*broken, *inspect_program(program, chosen, None, feed), *known, *registry.findings(program, chosen, frontend.name))
+
+
+def _check_float(registry: Registry, frontend: Frontend, model: Any, target: Target) -> tuple[Finding, ...]:
+    """Where quantization would stop, and every row of the target's tables that is broken."""
+    survey = _survey(registry, frontend, model, target, None, None, None)
+    stops = tuple(Finding("QML001", "warning", stop.node, stop_message(stop), "Add a pattern, or replace the operation") for stop in survey.blueprint.stops)
+    return stops + fit(registry, fold_entry(survey.blueprint), target, resolve(None, target)).findings()
+
+
+def prove(model: Any, *, target: str | Target | None = None, samples: Any = None) -> tuple[Accumulator, ...]:
+    """The overflow proof of a quantized model, block by block; empty for a float one.
+
+    Arguments:
+        target: whose accumulators count, `generic` when None.
+        samples: run to see how many bits are used; random ones when None.
+    """
+    registry = Registry.load()
+    frontend = registry.frontend_for(model)
+    native = load_model(model, registry) if isinstance(model, (str, PathLike)) else model
+    if (program := frontend.program(native)) is None:
+        return ()
+    feed = _samples(frontend, native, samples, 64, 0, None)
+    return accumulators(program, registry.target(target or "generic"), next(iter(feed.batches(BATCH_SIZE))))
 
 
 def dump_config(model: Any) -> dict[str, Any]:

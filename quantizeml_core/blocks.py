@@ -132,6 +132,21 @@ class Block:
         return cls(**known, arrays=dict(arrays or {}))
 
 
+def moves(block: Block) -> bool:
+    """Whether a block changes no integer: its kind moves only, or it is a convolution each of whose filters takes one pixel of its own channel."""
+    return block.kind in MOVES or _chooses(block)
+
+
+def _chooses(block: Block) -> bool:
+    weight, plain = block.weight, not (block.activation or block.pool or np.any(block.arrays.get("bias", 0)))
+    if weight is None or block.kind not in ("conv2d", "depthwise2d") or not plain:
+        return False
+    if len(weight) != weight.shape[1] * block.groups or block.groups not in (1, len(weight)):
+        return False
+    own = weight[:, 0] if block.groups > 1 else np.einsum("ffij->fij", weight)
+    return np.count_nonzero(weight) == len(weight) and bool((own.reshape(len(weight), -1).max(axis=1) == 1).all())
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, (Activation, Pool)):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default}

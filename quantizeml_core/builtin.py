@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .hooks import CommandInfo, hookimpl
 from .target import CAPABILITIES, Target
+
+if TYPE_CHECKING:
+    from .legalize import Legalization
 
 GENERIC = Target(
     name="generic",
@@ -37,6 +42,13 @@ COMMANDS = (
 @hookimpl
 def quantizeml_targets() -> tuple[Target, ...]:
     return (GENERIC,)
+
+
+@hookimpl
+def quantizeml_legalizations() -> tuple[Legalization, ...]:
+    from .legalize import BUILTIN_LEGALIZATIONS
+
+    return BUILTIN_LEGALIZATIONS
 
 
 @hookimpl

@@ -3,16 +3,18 @@
 - a block ending in an activation gets `activation_bits`, every other one `output_bits`;
 - a ReLU output is unsigned below 8 bits (0 .. 2^b - 1), everything else is signed;
 - the first linear block on a path from the input gets `input_weight_bits`, the others `weight_bits`;
+- a convolution that only moves pixels keeps the bits and the sign of what it reads;
 - a last Dense or Add without ReLU keeps its raw accumulators, or its table's entries, unless `last_output_bits` is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from .blocks import LINEAR, Block
+from .blocks import LINEAR, Block, moves
 from .blueprint import Blueprint
 from .calibration import Range
 from .params import QuantizationParams
@@ -23,7 +25,17 @@ from .target import Target
 def decide(blueprint: Blueprint, ranges: Mapping[str, Range], params: QuantizationParams, target: Target) -> Plan:
     """The default plan. `params` must be resolved against the target (no field left None but `last_output_bits` and `input_dtype`)."""
     first = _first_linear(blueprint)
-    return Plan({b.name: _layer(b, blueprint, ranges[b.output], params, target, b.name in first) for b in blueprint.blocks})
+    layers: dict[str, LayerPlan] = {}
+    for block in blueprint.blocks:
+        layer = _layer(block, blueprint, ranges[block.output], params, target, block.name in first)
+        source = blueprint.producer(block.inputs[0]) if block.kind in LINEAR and moves(block) else None
+        layers[block.name] = layer if source is None or source.kind == "input" else _kept(layer, layers[source.name])
+    return Plan(layers)
+
+
+def _kept(layer: LayerPlan, source: LayerPlan) -> LayerPlan:
+    """A convolution that only moves keeps the integers: its output is as wide as its input."""
+    return replace(layer, output_bits=source.output_bits or layer.output_bits, signed=source.signed if source.output_bits else layer.signed)
 
 
 def _layer(block: Block, blueprint: Blueprint, seen: Range, params: QuantizationParams, target: Target, first: bool) -> LayerPlan:

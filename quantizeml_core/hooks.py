@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .bake import Quantization
     from .blueprint import Blueprint
+    from .legalize import Legalization
     from .match import Rule
     from .program import Program
     from .report.findings import Finding
@@ -154,6 +155,10 @@ class Specs:
     @hookspec
     def quantizeml_rules(self, frontend: str, target: Target) -> Sequence[Rule]:
         """Rules that turn patterns of a frontend's graph into blocks. Called once per survey. Two rules of one name are a collision."""
+
+    @hookspec
+    def quantizeml_legalizations(self, target: Target) -> Sequence[Legalization]:
+        """Rewrites of blocks that break a row of the target's tables, each proven on integers. Called once per survey. Two of one name are a collision."""
 
     @hookspec
     def quantizeml_findings(self, program: Program, target: Target, frontend: str) -> Sequence[Finding]:

@@ -38,9 +38,17 @@ def input_quantize(block: Block, x: np.ndarray) -> Ints:
 
 def linear(block: Block, x: Ints) -> Ints:
     """Kinds with weights, with every post-operation."""
+    return finish(block, accumulator(block, x))
+
+
+def accumulator(block: Block, x: Ints) -> Ints:
+    """Sums of products and bias of a kind with weights."""
     acc = {"dense": _dense, "conv_transpose2d": _transposed}.get(block.kind, _convolve)(block, x)
-    if "bias" in block.arrays:
-        acc = acc + _channels(block.arrays["bias"], acc.ndim)
+    return acc + _channels(block.arrays["bias"], acc.ndim) if "bias" in block.arrays else acc
+
+
+def finish(block: Block, acc: Ints) -> Ints:
+    """What stands between the accumulator of a kind with weights and its output."""
     if block.pool and block.pool.kind == "max":
         acc = max_pool(acc, block.pool)
     return _post(block, acc)

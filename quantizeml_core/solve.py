@@ -13,7 +13,7 @@ import numpy as np
 
 from . import numerics, tables
 from .align import bound
-from .blocks import LINEAR, Block
+from .blocks import LINEAR, Block, moves
 from .blueprint import Blueprint
 from .calibration import Range
 from .entry import spread
@@ -43,6 +43,7 @@ class Solution:
         table_steps: (step of the index, step of the entries) of a table activation.
         table_multiplier, table_shift: requantization of the accumulator to the index.
         operand_shifts: power-of-two factors of the operands of an addition.
+        widened: bits by which the weights' step was widened so that no accumulator leaves its width.
     """
 
     output: Format
@@ -53,6 +54,7 @@ class Solution:
     table_shift: Ints | None = None
     table_steps: tuple[float, float] | None = None
     operand_shifts: tuple[Ints, Ints] | None = None
+    widened: int = 0
 
 
 def solve(blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], scheme: Scheme | None = None) -> dict[str, Solution]:
@@ -73,12 +75,14 @@ class _Solver:
         self.given = self._alignments()
         self.bound = bound(blueprint.blocks)
         self.formats: dict[str, Format] = {}
+        self.widened: dict[str, int] = {}
 
     def run(self) -> dict[str, Solution]:
         solutions: dict[str, Solution] = {}
         for block in self.blueprint.blocks:
             method = "linear" if block.kind in LINEAR else block.kind
-            solutions[block.name] = getattr(self, f"_{method}")(block, self.plan.layers[block.name])
+            solution = getattr(self, f"_{method}")(block, self.plan.layers[block.name])
+            solutions[block.name] = replace(solution, widened=self.widened.get(block.name, 0))
             self.formats[block.output] = solutions[block.name].output
         return solutions
 
@@ -105,9 +109,17 @@ class _Solver:
             return self._table(block, layer, acc_step, area)
         if layer.output_bits is None:
             return Solution(Format(32, True, acc_step), acc_step)
-        choice = self._choose(block.output, acc_step / area, _grid(block))
+        choice = self._passed(block, layer, acc_step) or self._choose(block.output, acc_step / area, _grid(block))
         choice = self._snapped(block, layer, choice, acc_step / area)
         return _solution(layer, choice, choice.acc_step * area)
+
+    def _passed(self, block: Block, layer: LayerPlan, acc_step: Floats) -> Choice | None:
+        """A block whose outputs are some of its inputs keeps their step, so that the integers pass unchanged."""
+        source = self.formats[block.inputs[0]]
+        kept = (source.bits, source.signed) == (layer.output_bits, layer.signed) and source.zero_point is None
+        if block.output in self.given or not kept or not isinstance(self.scheme, Exact) or not moves(block):
+            return None
+        return self.scheme.given(acc_step, np.broadcast_to(source.step, acc_step.shape), numerics.ANY)
 
     def _choose(self, tensor: str, acc_step: Floats, grid: str) -> Choice:
         step = self.given.get(tensor)
@@ -131,7 +143,10 @@ class _Solver:
         bias = np.abs(block.arrays.get("bias", np.zeros(1)))
         useful = self._target_step(block, layer) * area * 2.0 ** (OUTPUT_HEADROOM - layer.buffer_bits)
         step = np.maximum.reduce(np.broadcast_arrays(step, bias * 2.0**-BIAS_BITS, useful))
-        return _fitting(np.where(step > 0, step, EMPTY_STEP), folded, bias, _furthest(self.formats[block.inputs[0]]), layer.buffer_bits)
+        wanted = np.where(step > 0, step, EMPTY_STEP)
+        fitting = _fitting(wanted, folded, bias, _furthest(self.formats[block.inputs[0]]), layer.buffer_bits)
+        self.widened[block.name] = int(np.log2((fitting / wanted).max()))
+        return fitting
 
     def _target_step(self, block: Block, layer: LayerPlan) -> Floats:
         """The step that the accumulator is requantized to: of the table's index or of the output; nil when it is kept raw."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SEVERITIES = ("error", "warning", "info")
 """Most severe first. An error means: the model is not what was asked for, or its target cannot run it."""
 
+_ALWAYS = ("code", "severity", "block", "message", "hint")
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
@@ -27,6 +28,8 @@ class Finding:
         block: the block concerned, empty for the whole model.
         message: the fact, with its numbers and the limit.
         hint: what to do about it.
+        rule, value, limit, source: for a broken row of a target's tables, its name, what was found, what is allowed and where that is written.
+        fix: for such a row, `exact` (done, and proven equal), `approximate` or `manual`.
     """
 
     code: str
@@ -34,6 +37,11 @@ class Finding:
     block: str
     message: str
     hint: str = ""
+    rule: str = ""
+    value: str = ""
+    limit: str = ""
+    source: str = ""
+    fix: str = ""
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
@@ -41,7 +49,8 @@ class Finding:
                              do="Take one of them")
 
     def to_json(self) -> dict[str, str]:
-        return asdict(self)
+        """The first five fields always, the others when there is something in them."""
+        return {key: value for key, value in asdict(self).items() if value or key in _ALWAYS}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Finding:

@@ -12,6 +12,7 @@ from ..blocks import LINEAR, MOVES, Block
 from ..plan import Plan
 from ..program import Program
 from ..samples import Samples
+from ..solve import Solution
 from ..target import Target
 from .findings import Finding
 
@@ -29,6 +30,18 @@ def inspect_program(program: Program, target: Target, plan: Plan | None = None, 
     faults = tuple(Finding("QML100", "error", "", fault, "Quantize the model again") for fault in program.verify())
     static = tuple(f for b in program.blocks if b.kind in LINEAR for f in _linear(program, b, target, plan))
     return (*faults, *static, *(_saturated(program, samples) if samples is not None else ()))
+
+
+def inspect_widened(solutions: Mapping[str, Solution], plan: Plan) -> tuple[Finding, ...]:
+    """Blocks whose weights got a wider step so that their accumulator cannot overflow."""
+    def found(name: str, bits: int) -> Finding:
+        layer = plan.layers[name]
+        lost = bits >= (layer.weight_bits or 8) - 1
+        fact = f"the weights' step was widened by {bits} bits: {layer.weight_bits}-bit weights could overflow {layer.buffer_bits} bits"
+        hint = "Its weights have no bit left: use a wider accumulator (-b/--buffer_bits), or a smaller layer" if lost else "Nothing, or a wider accumulator"
+        return Finding("QML106", "error" if lost else "info", name, fact, hint, "accumulator", str(bits), str(layer.buffer_bits), fix="exact")
+
+    return tuple(found(name, solution.widened) for name, solution in solutions.items() if solution.widened)
 
 
 def inspect_config(config: Mapping[str, Any]) -> tuple[Finding, ...]:

@@ -1,0 +1,24 @@
+"""Legalize: rewrite blocks that break a row of the target's tables into blocks that do not, where both are exactly equal.
+
+    legalize(blueprint, target, unsigned, legalizations) -> Legal(blueprint, changes, ranges)
+
+One module per rewrite, its formula first. Each is proven on the integers of a witness (`proof`) before it is kept. The built-in ones come through
+the hook `quantizeml_legalizations`, like those of a third party.
+"""
+
+from __future__ import annotations
+
+from . import embed, fan_out, identity, pointwise, split, ungroup
+from .driver import Legal, Legalization, Replacement, legalize
+
+BUILTIN_LEGALIZATIONS: tuple[Legalization, ...] = (
+    ungroup.LEGALIZATION,
+    embed.LEGALIZATION,
+    split.LEGALIZATION,
+    identity.LEGALIZATION,
+    pointwise.LEGALIZATION,
+    fan_out.LEGALIZATION,
+)
+"""In the order in which they are tried."""
+
+__all__ = ["BUILTIN_LEGALIZATIONS", "Legal", "Legalization", "Replacement", "legalize"]
