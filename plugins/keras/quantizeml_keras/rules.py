@@ -61,8 +61,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
 
 def _conv2d(target: Target, match: Match) -> Block | Miss:
     conv = match.nodes[0].native
-    needed = {"conv2d.groups": conv["groups"] > 1}
-    block = _window(target, match, "conv2d", conv["kernel"], conv["bias"], conv["strides"], conv["pads"], conv["groups"], needed)
+    block = _window(target, match, "conv2d", conv["kernel"], conv["bias"], conv["strides"], conv["pads"], conv["groups"])
     return block if isinstance(block, Miss) else block.with_arrays(pad_value=conv.get("pad_value"))
 
 
@@ -125,9 +124,9 @@ def _pointwise(target: Target, match: Match, scale: np.ndarray, offset: np.ndarr
 
 
 def _window(target: Target, match: Match, kind: str, kernel: np.ndarray, bias: np.ndarray | None, strides: tuple[int, int] = (1, 1),
-            pads: tuple[int, int, int, int] = (0, 0, 0, 0), groups: int = 1, needed: Mapping[str, bool] = {}) -> Block | Miss:
+            pads: tuple[int, int, int, int] = (0, 0, 0, 0), groups: int = 1) -> Block | Miss:
     """A block that slides over an image, with what follows it."""
-    if refusal := _unfit(kind, target, match) or _incapable(target, needed):
+    if refusal := _unfit(kind, target, match):
         return Miss(refusal)
     node, source = match.nodes[0], match.view.shapes[match.inputs[0]]
     block = Block(node.name, kind, match.inputs, match.output, strides=strides, pads=pads,

@@ -103,9 +103,7 @@ def _identity(target: Target, match: Match) -> Block | Miss:
 def _unfit(kind: str, target: Target, match: Match) -> str | None:
     """What the target, or one block, cannot do behind a convolution."""
     pool, table = _pool(match), match.find(*TABLES)
-    groups = match.nodes[0].native.attributes.get_int("group", 1) if match.nodes[0].op == "Conv" else 1
     needed = {
-        "conv2d.groups": kind == "conv2d" and groups > 1,
         "depthwise2d": kind == "depthwise2d",
         "depthwise2d.pool": kind == "depthwise2d" and pool is not None,
         "activation.table": table is not None,

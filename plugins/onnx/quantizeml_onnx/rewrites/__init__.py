@@ -15,6 +15,7 @@ from . import (
     auto_pad,
     batch_normalization,
     clip,
+    concat,
     constant_folding,
     entry,
     entry_transpose,
@@ -54,6 +55,7 @@ BUILTIN_REWRITES: tuple[Rewrite, ...] = (
     global_average_pool.AVERAGE_POOL,
     transposed_flatten.REWRITE,
     sum.REWRITE,
+    concat.REWRITE,
 )
 
 
