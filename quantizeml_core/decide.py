@@ -44,7 +44,8 @@ def _layer(block: Block, blueprint: Blueprint, seen: Range, params: Quantization
     signed = input_signed(block, blueprint, params) if block.kind == "input" else not (relu and bits is not None and bits < 8)
     weight_bits = (params.input_weight_bits if first else params.weight_bits) if block.kind in LINEAR else None
     kind = "input_conv2d" if block.kind == "conv2d" and _reads_unsigned_input(block, blueprint, params) else block.kind
-    return LayerPlan(weight_bits, bits, signed, not params.per_tensor_activations, seen.low, seen.high, target.accumulator_bits.get(kind, 32))
+    width = min(target.accumulator_bits.get(kind, 32), params.buffer_bits or 32)
+    return LayerPlan(weight_bits, bits, signed, not params.per_tensor_activations, seen.low, seen.high, width)
 
 
 def _output_bits(block: Block, blueprint: Blueprint, params: QuantizationParams) -> int | None:

@@ -142,10 +142,10 @@ class _Solver:
         step = self.scheme.weight_step(folded.reshape(len(folded), -1), bits)
         bias = np.abs(block.arrays.get("bias", np.zeros(1)))
         useful = self._target_step(block, layer) * area * 2.0 ** (OUTPUT_HEADROOM - layer.buffer_bits)
-        step = np.maximum.reduce(np.broadcast_arrays(step, bias * 2.0**-BIAS_BITS, useful))
-        wanted = np.where(step > 0, step, EMPTY_STEP)
-        fitting = _fitting(wanted, folded, bias, _furthest(self.formats[block.inputs[0]]), layer.buffer_bits)
-        self.widened[block.name] = int(np.log2((fitting / wanted).max()))
+        free = np.maximum(step, bias * 2.0**-BIAS_BITS)
+        step = np.maximum(free, useful)
+        fitting = _fitting(np.where(step > 0, step, EMPTY_STEP), folded, bias, _furthest(self.formats[block.inputs[0]]), layer.buffer_bits)
+        self.widened[block.name] = int(np.ceil(np.log2((fitting / np.where(free > 0, free, fitting)).max())))
         return fitting
 
     def _target_step(self, block: Block, layer: LayerPlan) -> Floats:

@@ -39,14 +39,14 @@ def difference(here: Site, propose: Callable[[Site], Any]) -> str:
 
 
 def _witness(block: Block, generator: np.random.Generator) -> Block:
-    """Two channels, integers for weights, no bias; a table becomes a ReLU (both act on one value), a global mean a sum."""
+    """Two channels, integers for weights and bias; a table becomes a ReLU (both act on one value), a global mean a sum."""
     if block.weight is None or block.weight.ndim != 4:
         return block
     groups = 1 if block.groups == 1 else CHANNELS
     weight = generator.integers(-LARGEST, LARGEST + 1, (CHANNELS, CHANNELS // groups, *block.weight.shape[2:]))
-    pad = {"pad_value": generator.integers(0, LARGEST, CHANNELS)} if "pad_value" in block.arrays else {}
+    vectors = {name: generator.integers(1, LARGEST, CHANNELS) for name in ("pad_value", "bias") if name in block.arrays}
     activation = None if block.activation is None else replace(block.activation, name="relu", bound=None, alpha=None)
-    return replace(block, groups=groups, activation=activation, probe="", arrays={"weight": weight, **pad})
+    return replace(block, groups=groups, activation=activation, probe="", arrays={"weight": weight, **vectors})
 
 
 def _run(blocks: tuple[Block, ...], x: np.ndarray, old: Block) -> np.ndarray:

@@ -38,15 +38,15 @@ def propose(here: Site) -> Replacement | str | None:
 def _choices(here: Site) -> Iterator[tuple[int, geometry.Pair, geometry.Pair]]:
     begin = geometry.same_pads(here.size, (3, 3), TWICE)[:2]
     for kernel in sorted(k for k, strides in here.limit("kernel_strides", ()) if 1 in strides and k % 2):
-        axes = [_along(kernel, here.kernel[a], here.block.pads[a], begin[a]) for a in (0, 1)]
+        axes = [_along(kernel, here.kernel[a], here.block.pads[a], begin[a], here.size[a]) for a in (0, 1)]
         if all(axes):
             yield (kernel, *((axes[0][i], axes[1][i]) for i in (0, 1)))
 
 
-def _along(kernel: int, old: int, pad: int, begin: int) -> tuple[int, int] | None:
-    """Offset and tap on one axis; the tap that costs no padding first."""
-    fits = [(o, u) for o in range(kernel - old + 1) if 0 <= (u := begin + (kernel - 1) // 2 - o - pad) <= 2]
-    return min(fits, key=lambda pair: abs(pair[1] - 1), default=None)
+def _along(kernel: int, old: int, pad: int, begin: int, size: int) -> tuple[int, int] | None:
+    """Offset and tap on one axis. Only pixels of the image are chosen, never its padding, which has no bias."""
+    last = begin + 1 - size % 2
+    return next(((o, u) for o in range(kernel - old + 1) if begin <= (u := begin + (kernel - 1) // 2 - o - pad) <= last), None)
 
 
 def _replacement(here: Site, kind: str, kernel: int, offset: geometry.Pair, tap: geometry.Pair) -> Replacement | str:
