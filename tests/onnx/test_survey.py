@@ -192,8 +192,8 @@ def test_a_scope_brings_a_pattern(scope) -> None:
 @pytest.mark.parametrize("patterns, words", [
     ({(): cosine}, "it is no line of operation types"),
     ({3: cosine}, "it is no line of operation types"),
-    ({"Cos": "cosine"}, "its value is no function of one argument"),
-    ({"Cos": lambda block_nodes, graph: None}, "its value is no function of one argument"),
+    ({"Cos": "cosine"}, "its value is no function of a match"),
+    ({"Cos": lambda: None}, "its value is no function of a match"),
 ])
 def test_a_malformed_custom_pattern_is_refused(patterns: dict, words: str) -> None:
     with pytest.raises(UsageError, match=words):

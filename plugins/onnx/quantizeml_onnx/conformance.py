@@ -11,16 +11,22 @@ import numpy as np
 
 from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
+from quantizeml_core.geometry import output_size, same_pads
 from quantizeml_core.program import Program
 from quantizeml_core.report.findings import Finding
+from quantizeml_core.target import Target
 
 from . import contract, functions, selfcheck
 
 
-def findings(program: Program, target: str) -> tuple[Finding, ...]:
-    """Contract violations (warnings on an Akida 2.0 target, information elsewhere) and slow bodies (information)."""
-    severity = "warning" if target == "akida2" else "info"
-    found = [Finding("QML201", severity, block, message, hint) for block, message, hint in violations(program)]
+def findings(program: Program, target: Target) -> tuple[Finding, ...]:
+    """Contract violations (warnings on an Akida 2.0 target, information elsewhere) and slow bodies (information).
+
+    Where the target has tables, kernels, strides and pads are told by their rows (QML301), not once more here.
+    """
+    severity = "warning" if target.name == "akida2" else "info"
+    told = {fact for block in program.blocks for fact in _geometry(program, block)} if target.limits else set()
+    found = [Finding("QML201", severity, *fact) for fact in violations(program) if fact not in told]
     slow = [Finding("QML210", "info", b.name, f"runs a slower exact body: {reason}") for b in program.blocks if (reason := functions.body(program, b).slow)]
     return (*machine(), *found, *slow)
 
@@ -38,8 +44,7 @@ def violations(program: Program) -> Iterator[tuple[str, str, str]]:
     for block in program.blocks:
         for reason in contract.reasons(program, block):
             yield block.name, f"{reason} is not in the converter's contract", "Quantize with --target akida2"
-        if block.kind in ("conv2d", "depthwise2d"):
-            yield from _geometry(program, block)
+        yield from _geometry(program, block)
         if "bias" in block.arrays and not _fits_mantissa(block.arrays["bias"], 7):
             yield block.name, "the bias has more than 8 bits of mantissa; the converter would round it", "Quantize with --target akida2"
         if "bound" in block.arrays and not _fits_mantissa(block.arrays["bound"], 8):
@@ -61,6 +66,8 @@ def _graph(program: Program) -> Iterator[tuple[str, str, str]]:
 
 
 def _geometry(program: Program, block: Block) -> Iterator[tuple[str, str, str]]:
+    if block.kind not in ("conv2d", "depthwise2d"):
+        return
     kernel = block.arrays["weight"].shape[2:]
     if kernel[0] != kernel[1] or block.strides[0] != block.strides[1]:
         yield block.name, f"kernel {kernel} with strides {block.strides} is not square", "Use square kernels and strides"
@@ -71,16 +78,10 @@ def _geometry(program: Program, block: Block) -> Iterator[tuple[str, str, str]]:
     if pool and pool.kind == "max":
         if pool.size[0] != pool.size[1] or pool.strides[0] != pool.strides[1]:
             yield block.name, f"pooling {pool.size} with strides {pool.strides} is not square", "Use square pooling"
-        out = tuple((e + block.pads[i] + block.pads[i + 2] - kernel[i]) // block.strides[i] + 1 for i, e in enumerate((height, width)))
+        out = output_size((height, width), kernel, block.strides, block.pads)
         wanted = same_pads(out, pool.size, pool.strides) if any(block.pads) else (0, 0, 0, 0)
         if pool.pads != wanted and any(pool.pads):
             yield block.name, f"pooling pads {pool.pads}, the converter takes {wanted}", "Export with padding='same'"
-
-
-def same_pads(size: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Keras' `same`: total = max((ceil(x / s) - 1) * s + k - x, 0), the larger half at the end."""
-    total = [max((-(-x // s) - 1) * s + k - x, 0) for x, k, s in zip(size, kernel, strides, strict=True)]
-    return (total[0] // 2, total[1] // 2, -(-total[0] // 2), -(-total[1] // 2))
 
 
 def pads_allowed(block: Block, size: tuple[int, int], kernel: tuple[int, ...]) -> bool:

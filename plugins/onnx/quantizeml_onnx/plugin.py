@@ -44,4 +44,4 @@ def quantizeml_findings(program: Program, target: Target, frontend: str) -> tupl
         return ()
     from .conformance import findings
 
-    return findings(program, target.name)
+    return findings(program, target)

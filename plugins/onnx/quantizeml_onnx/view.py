@@ -8,8 +8,10 @@ of the node that holds it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from onnx_ir.convenience import get_const_tensor
 
@@ -23,7 +25,7 @@ class OnnxView:
     """A read-only picture of a graph, taken once. Implements `quantizeml_core.match.GraphView`."""
 
     def __init__(self, model: ir.Model):
-        graph = model.graph
+        self._model, graph = model, model.graph
         self._values = {v.name: v for v in _values(graph) if v.name}
         self._constants = {name: tensor for name, v in self._values.items() if (tensor := get_const_tensor(v)) is not None}
         self._inputs = tuple(v.name for v in graph.inputs if v.name not in self._constants)
@@ -49,6 +51,11 @@ class OnnxView:
     def tensors(self) -> tuple[str, ...]:
         """Names of every tensor that is no constant, in topological order."""
         return self._inputs + tuple(t for n in self._nodes for t in n.outputs)
+
+    @cached_property
+    def proto(self) -> onnx.GraphProto:
+        """The whole graph, weights included, for callbacks that read it so."""
+        return ir.to_proto(self._model).graph
 
     def constant(self, name: str) -> np.ndarray | None:
         """The value of a constant, None for a tensor that is computed (or for an absent optional input, whose name is empty)."""
