@@ -4,6 +4,12 @@ A frontend, or a plugin that brings a rule, hands over a way to run its model an
 
     mismatches = differences(program, feeds, run)          # run(feeds) -> {tensor: integers}
     assert not mismatches, mismatches[0]
+
+Whoever writes a rule or a rewrite asks more: does the block mean what the line of operations meant? `judge` compares with the float network too.
+`quantizeml_onnx.testing.judge(model, samples)` and `quantizeml_keras.testing.judge(model, samples)` do all of it for one model:
+
+    verdict = judge(model, samples)
+    assert verdict.passed, verdict.text
 """
 
 from __future__ import annotations
@@ -14,6 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .program import Program
+
+FAITHFUL = 15.0
+"""Decibels of signal over error that a block's integers keep beside the float network. A wrong block has about 0; 8 bits keep 25 and more, 4 bits
+of a trained network keep 10 to 20, so judge rules at 8 bits."""
 
 Feeds = Mapping[str, np.ndarray]
 Runner = Callable[[Feeds], Mapping[str, np.ndarray]]
@@ -34,6 +44,58 @@ class Mismatch:
     where: tuple[int, ...] = ()
     expected: int | None = None
     got: int | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the kit found.
+
+    Arguments:
+        mismatches: tensors on which the native model and its program disagree.
+        unfaithful: (block, decibels) of blocks that do not compute what the float network does; what they break in later blocks counts too.
+        left: why operations stayed float, one sentence each.
+    """
+
+    mismatches: tuple[Mismatch, ...]
+    unfaithful: tuple[tuple[str, float], ...]
+    left: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return not (self.mismatches or self.unfaithful or self.left)
+
+    @property
+    def text(self) -> str:
+        """`pass`, or why not, one line for each reason."""
+        lines = [f"`{m.block}`: {m.what}" + (f", first at {m.where}: {m.got} instead of {m.expected}" if m.where else "") for m in self.mismatches]
+        lines += [f"`{block}` is {decibels:.1f} dB over its error beside the float network: it computes something else" for block, decibels in self.unfaithful]
+        return "\n".join([*lines, *self.left]) or "pass"
+
+
+def judge(program: Program, feeds: Feeds, run: Runner, floats: Mapping[str, np.ndarray], left: tuple[str, ...] = ()) -> Verdict:
+    """The integers of a native model beside its program, and the program beside the float network.
+
+    Inside a network a channel may be moved by a constant that its readers take back (`centre`): only outputs are compared with their mean.
+
+    Arguments:
+        floats: channel-first tensors of the float network for the same feeds; blocks whose tensor is not among them are not compared.
+        left: sentences about what stayed float.
+    """
+    values = program.run(feeds)
+    shared = [(b.name, b.output, floats[b.output], program.dequantize(b.output, values[b.output])) for b in program.blocks if b.output in floats]
+    sound = [(name, decibels(*_comparable(real, integers.reshape(real.shape), tensor in program.outputs))) for name, tensor, real, integers in shared]
+    return Verdict(differences(program, feeds, run), tuple(s for s in sound if s[1] < FAITHFUL), left)
+
+
+def _comparable(real: np.ndarray, other: np.ndarray, whole: bool) -> tuple[np.ndarray, np.ndarray]:
+    axes = (0, *range(2, real.ndim))
+    return (real, other) if whole else (real - real.mean(axis=axes, keepdims=True), other - other.mean(axis=axes, keepdims=True))
+
+
+def decibels(signal: np.ndarray, other: np.ndarray) -> float:
+    """10 log10 of signal power over error power."""
+    error = np.square(signal.astype(np.float64) - other).sum()
+    return float(10 * np.log10(np.square(signal.astype(np.float64)).sum() / error)) if error else float("inf")
 
 
 def differences(program: Program, feeds: Feeds, run: Runner) -> tuple[Mismatch, ...]:

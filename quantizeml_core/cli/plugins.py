@@ -1,6 +1,11 @@
-"""`quantizeml plugins`: who brings what, and why a plugin could not be loaded. It works when another command does not."""
+"""`quantizeml plugins`: who brings what, and why a plugin could not be loaded; `quantizeml plugins new NAME`: a working one to start from.
+
+It works when another command does not.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
@@ -9,10 +14,13 @@ from . import options
 from .output import show, show_json
 
 
-@click.command("plugins")
+@click.group("plugins", invoke_without_command=True)
 @options.as_json
-def command(as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
     """List the installed plugins, and why one could not be loaded."""
+    if context.invoked_subcommand:
+        return
     plugins = discover()
     if as_json:
         show_json([plugin.to_json() for plugin in plugins])
@@ -23,6 +31,16 @@ def command(as_json: bool) -> None:
     for plugin in plugins:
         view.add_row(*map(Text, (plugin.name, plugin.distribution or "-", plugin.version or "-", _state(plugin))))
     show(view)
+
+
+@command.command("new")
+@click.argument("name")
+@click.option("--into", type=options.FILE, default=Path(), help="The folder to write into.  [default: this one]")
+def new(name: str, into: Path) -> None:
+    """Write a working plugin, tests included, to start from."""
+    from ..skeleton import write_plugin
+    folder = write_plugin(name, into)
+    show(f"{folder}: a plugin that works as it stands.", f"pip install -e {folder}", f"python -m pytest {folder / 'tests'}")
 
 
 def _state(plugin: Plugin) -> str:

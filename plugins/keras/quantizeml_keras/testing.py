@@ -1,4 +1,4 @@
-"""Run a quantized Keras model and return the integers of every block boundary, for `quantizeml_core.testing`."""
+"""The parity kit on Keras: the integers of every block boundary, and the verdict on a model, for `quantizeml_core.testing`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from quantizeml_core.testing import Feeds
+from quantizeml_core.api import quantize_model
+from quantizeml_core.match import stop_message
+from quantizeml_core.testing import Feeds, Verdict
+from quantizeml_core.testing import judge as judged
 
 from .layers import QuantizedLayer
 from .layouts import channels_first
@@ -25,3 +28,19 @@ def boundaries(model: keras.Model, feeds: Feeds) -> Mapping[str, np.ndarray]:
 def _stored(layer: QuantizedLayer, value: np.ndarray) -> np.ndarray:
     integers = value.transpose(channels_first(value.ndim)).astype(layer.spec.output.dtype)
     return integers if (integers == value.transpose(channels_first(value.ndim))).all() else value
+
+
+def judge(model: keras.Model, samples: np.ndarray, target: str = "generic", count: int = 8) -> Verdict:
+    """Quantize a model of one input to 8 bits, compare integers layer by layer, and every block with the float layer of its name.
+
+    Arguments:
+        samples: float32 (N, ...); all calibrate, `count` are compared.
+    """
+    result = quantize_model(model, samples=samples, target=target)
+    feeds = {model.inputs[0].name: np.asarray(samples[:count], np.float32)}
+    layers = {layer.output.name: layer.output for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)}
+    shared = [b.output for b in result.program.blocks if b.output in layers]
+    values = keras.Model(model.inputs, [layers[t] for t in shared])(list(feeds.values()), training=False)
+    floats = {t: ops.convert_to_numpy(v) for t, v in zip(shared, keras.tree.flatten(values), strict=True)}
+    channel_first = {t: v.transpose(channels_first(v.ndim)) for t, v in floats.items()}
+    return judged(result.program, feeds, lambda given: boundaries(result.model, given), channel_first, tuple(map(stop_message, result.blueprint.stops)))

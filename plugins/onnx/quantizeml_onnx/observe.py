@@ -40,6 +40,11 @@ def observe(model: ir.Model, batches: Iterable[Batch], observers: Mapping[str, O
             observers[tensor].update(np.asarray(value))
 
 
+def run_float(model: ir.Model, tensors: list[str], feeds: Batch) -> dict[str, np.ndarray]:
+    """Some tensors of a float graph."""
+    return dict(zip(tensors, session(_with_outputs(model, tensors)).run(tensors, dict(feeds)), strict=True))
+
+
 def _with_outputs(model: ir.Model, tensors: Iterable[str]) -> bytes:
     """The serialized model with the given tensors as its outputs."""
     proto = ir.to_proto(model)

@@ -1,4 +1,4 @@
-"""Run a quantized ONNX model in plain onnxruntime and return the integers of every block boundary, for `quantizeml_core.testing`."""
+"""The parity kit on ONNX: the integers of every block boundary in plain onnxruntime, and the verdict on a model, for `quantizeml_core.testing`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
-from quantizeml_core.testing import Feeds
+from quantizeml_core.api import quantize_model
+from quantizeml_core.match import stop_message
+from quantizeml_core.testing import Feeds, Verdict
+from quantizeml_core.testing import judge as judged
 
 from . import contract
-from .observe import session
+from .normalize import prepare
+from .observe import run_float, session
 
 
 def boundaries(model: onnx.ModelProto, feeds: Feeds) -> Mapping[str, np.ndarray]:
@@ -24,3 +28,18 @@ def boundaries(model: onnx.ModelProto, feeds: Feeds) -> Mapping[str, np.ndarray]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=t) for t in tensors)
     values = session(exposed.SerializeToString()).run(tensors, dict(feeds))
     return {renamed.get(t, t): v for t, v in zip(tensors, values, strict=True)}
+
+
+def judge(model: onnx.ModelProto, samples: np.ndarray, target: str = "generic", count: int = 8) -> Verdict:
+    """Quantize a model of one input to 8 bits, compare integers in onnxruntime, and every block with the float network.
+
+    Arguments:
+        samples: float32 (N, ...); all calibrate, `count` are compared.
+    """
+    result = quantize_model(model, samples=samples, target=target)
+    feeds = {model.graph.input[0].name: np.asarray(samples[:count], np.float32)}
+    original = prepare(model)
+    written = {v.name for node in original.graph for v in node.outputs}
+    tensors = [b.output for b in result.program.blocks if b.output in written]
+    floats = run_float(original, tensors, feeds)
+    return judged(result.program, feeds, lambda given: boundaries(result.model, given), floats, tuple(map(stop_message, result.blueprint.stops)))

@@ -1,0 +1,1 @@
+"""SpaceToDepth as a convolution that chooses pixels."""
