@@ -66,6 +66,11 @@ def ops(proto: onnx.ModelProto) -> str:
 
 CONV = "(float[N,3,8,8] x) => (float[N,4,8,8] y)"
 EQUAL = {
+    "dilated": (17, CONV + " { y = Conv<dilations=[2,2], pads=[2,2,2,2]>(x, w) }", {"w": (4, 3, 3, 3)}, "Conv"),
+    "dilated_one_way": (17, "(float[N,3,8,8] x) => (float[N,4,4,4] y) { y = Conv<dilations=[1,3], pads=[0,2,1,2], strides=[2,2]>(x, w) }",
+                        {"w": (4, 3, 3, 3)}, "Conv"),
+    "concat_of_four": (17, "(float[N,3,4,4] x) => (float[N,12,4,4] y) { a = Abs(x) b = Tanh(x) c = Erf(x) y = Concat<axis=1>(x, a, b, c) }", {},
+                       "Abs Tanh Erf Concat Concat Concat"),
     "identity_dropout": (7, CONV + " { a = Conv<pads=[1,1,1,1]>(x, w) b = Dropout<ratio=0.5>(a) y = Identity(b) }", {"w": (4, 3, 3, 3)}, "Conv"),
     "cast_to_same": (17, CONV + " { a = Conv<pads=[1,1,1,1]>(x, w) y = Cast<to=1>(a) }", {"w": (4, 3, 3, 3)}, "Conv"),
     "pad_by_nothing": (17, "(float[N,3,8,8] x) => (float[N,3,8,8] y) <int64[8] p = {0,0,0,0,0,0,0,0}> { a = Pad(x, p) y = Relu(a) }", {}, "Relu"),

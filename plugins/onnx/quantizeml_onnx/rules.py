@@ -6,7 +6,7 @@
     add                   Add [Relu | Clip]
     concat                Concat of two tensors
     multiply              Mul of two tensors [Relu | Clip]
-    pool2d                AveragePool [Relu | Clip]
+    pool2d                AveragePool [Relu | Clip]; where the target has none, a depthwise2d of equal weights
     upsample2d            Resize that repeats pixels
     identity              the lines of conv2d without their Conv, on images: a conv2d whose 1x1 kernel is the identity
 
@@ -146,9 +146,20 @@ def _multiply(target: Target, match: Match) -> Block | Miss:
 
 def _average_pool(target: Target, match: Match) -> Block | Miss:
     node = match.nodes[0]
+    if not target.can("pool2d") and target.can("depthwise2d"):
+        return _equal_weights(match)
     if refusal := _incapable(target, {"pool2d": True}):
         return Miss(refusal)
     return Block(node.name, "pool2d", match.inputs, match.output, activation=_activation(match), pool=_window("avg", node))
+
+
+def _equal_weights(match: Match) -> Block:
+    """A mean over windows as a depthwise convolution."""
+    node, window = match.nodes[0], _window("avg", match.nodes[0])
+    channels = match.view.shape(node.inputs[0])[1]
+    weight = np.full((channels, 1, *window.size), 1 / np.prod(window.size), np.float32)
+    return Block(node.name, "depthwise2d", match.inputs, match.output, window.strides, window.pads, channels, activation=_activation(match),
+                 arrays={"weight": weight})
 
 
 def _upsample(target: Target, match: Match) -> Block | Miss:

@@ -112,6 +112,7 @@ class _Builder:
 
     def __init__(self, graph: ir.Graph, last: ir.Node, names: set[str | None]):
         self.graph, self.last, self.output, self.taken = graph, last, last.outputs[0], names
+        self.nodes: set[str] = set()
 
     def build(self, replacement: Op | ir.Value | np.ndarray) -> ir.Value:
         if isinstance(replacement, Op):
@@ -126,7 +127,7 @@ class _Builder:
         return chosen
 
     def _node(self, op: Op, root: bool) -> ir.Value:
-        name = op.name or (self.last.name if root else f"{self.output.name}/{op.op}")
+        name = op.name or (self.last.name if root else self._inner(f"{self.output.name}/{op.op}"))
         inputs = [self._operand(i, f"{name}/{_role(op, k)}") for k, i in enumerate(op.inputs)]
         attributes = ir.convenience.convert_attributes(dict(op.attributes))
         node = ir.Node(op.domain, op.op, inputs, attributes, name=name)
@@ -135,6 +136,12 @@ class _Builder:
         if op.domain == DOMAIN:
             self.graph.opset_imports.setdefault(DOMAIN, VERSION)
         return node.outputs[0]
+
+    def _inner(self, name: str) -> str:
+        """A name of its own for each of several inner operations of one kind."""
+        chosen = f"{name}_{sum(n.startswith(name) for n in self.nodes)}" if name in self.nodes else name
+        self.nodes.add(chosen)
+        return chosen
 
     def _operand(self, item: Op | ir.Value | np.ndarray | None, name: str) -> ir.Value | None:
         if isinstance(item, Op):
