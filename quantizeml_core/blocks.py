@@ -133,12 +133,13 @@ class Block:
 
 
 def moves(block: Block) -> bool:
-    """Whether a block changes no integer: its kind moves only, or it is a convolution each of whose filters takes one pixel of its own channel."""
+    """Whether a block changes no integer: its kind moves only, or it is a convolution each of whose filters takes one pixel of its own channel, and at
+    most the largest of several."""
     return block.kind in MOVES or _chooses(block)
 
 
 def _chooses(block: Block) -> bool:
-    weight, plain = block.weight, not (block.activation or block.pool or np.any(block.arrays.get("bias", 0)))
+    weight, plain = block.weight, not (block.activation or (block.pool and block.pool.kind == "gap") or np.any(block.arrays.get("bias", 0)))
     if weight is None or block.kind not in ("conv2d", "depthwise2d") or not plain:
         return False
     if len(weight) != weight.shape[1] * block.groups or block.groups not in (1, len(weight)):

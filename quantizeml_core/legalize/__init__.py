@@ -8,13 +8,14 @@ the hook `quantizeml_legalizations`, like those of a third party.
 
 from __future__ import annotations
 
-from . import embed, fan_out, identity, pointwise, split, ungroup
+from . import embed, fan_out, identity, pointwise, split, split_pool, ungroup
 from .driver import Legal, Legalization, Replacement, legalize
 
 BUILTIN_LEGALIZATIONS: tuple[Legalization, ...] = (
     ungroup.LEGALIZATION,
     embed.LEGALIZATION,
     split.LEGALIZATION,
+    split_pool.LEGALIZATION,
     identity.LEGALIZATION,
     pointwise.LEGALIZATION,
     fan_out.LEGALIZATION,
