@@ -49,3 +49,18 @@ def test_a_bad_name_writes_nothing(run: Any, tmp_path: Path, name: str, words: s
 def test_a_folder_that_is_not_there_is_refused(run: Any, tmp_path: Path) -> None:
     result = run("plugins", "new", "fine", "--into", str(tmp_path / "none"))
     assert result.exit_code == 2 and "cannot be written" in result.stderr
+
+
+def test_a_file_is_no_folder_to_write_into(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = run("plugins", "new", "fine", "--into", str(tmp_path / "file"))
+    assert result.exit_code == 2 and "cannot be written" in result.stderr and os.listdir(tmp_path) == ["file"]
+
+
+def test_what_cannot_be_finished_leaves_nothing(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    result = run("plugins", "new", "fine", "--into", str(tmp_path))
+    assert result.exit_code == 2 and "No space left on device" in result.stderr and os.listdir(tmp_path) == []

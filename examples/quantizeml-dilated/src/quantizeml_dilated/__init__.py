@@ -1,0 +1,1 @@
+"""Dilated convolutions as convolutions whose kernel has zeros between its taps."""
