@@ -25,7 +25,8 @@ __all__ = [
 
 def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: QuantizationParams | None = None, samples: Any = None,
              num_samples: int = 1024, batch_size: int | None = None, epochs: int = 1, quantize_until: str | None = None,
-             input_shape: tuple[int, ...] | None = None, *, target: str | Target = "generic", seed: int = 0, strict: bool = False) -> Any:
+             input_shape: tuple[int, ...] | None = None, *, target: str | Target = "generic", seed: int = 0, strict: bool = False,
+             approximate: bool = False) -> Any:
     """Quantizes a float model. The model given is not modified.
 
     Arguments:
@@ -39,7 +40,8 @@ def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: Qua
         input_shape: shape of one sample when the model leaves it open.
         target: the hardware whose rules hold.
         seed: of the random samples.
-        strict: partial quantization is an error.
+        strict: partial quantization, or a limit of the target that stays broken, is an error.
+        approximate: repairs for the target that are not exact are allowed; each is measured and reported.
 
     Returns:
         a quantized model of the same framework.
@@ -50,7 +52,7 @@ def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: Qua
     from quantizeml_core import api
     result = api.quantize_model(
         model, qparams=qparams, q_config=q_config, samples=samples, num_samples=num_samples, batch_size=batch_size, epochs=epochs,
-        quantize_until=quantize_until, input_shape=input_shape, target=target, seed=seed, strict=strict)
+        quantize_until=quantize_until, input_shape=input_shape, target=target, seed=seed, strict=strict, approximate=approximate)
     for message in result.warnings:
         warnings.warn(message, stacklevel=2)
     return result.model

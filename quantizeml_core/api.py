@@ -77,7 +77,7 @@ class Result:
 def quantize_model(
     model: Any, *, qparams: QuantizationParams | None = None, q_config: Mapping[str, Any] | None = None, samples: Any = None,
     num_samples: int = 1024, batch_size: int | None = None, epochs: int = 1, quantize_until: str | None = None,
-    input_shape: tuple[int, ...] | None = None, target: str | Target = "generic", seed: int = 0, strict: bool = False,
+    input_shape: tuple[int, ...] | None = None, target: str | Target = "generic", seed: int = 0, strict: bool = False, approximate: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Quantize a float model; see `quantizeml.models.quantize` for the arguments.
@@ -98,7 +98,7 @@ def quantize_model(
     shape = _sample_shape(feed, input_shape)
     survey = _survey(registry, frontend, native, chosen, quantize_until, shape, params.input_dtype)
     _refuse_partial(survey.blueprint, strict)
-    fitting = fit(registry, fold_entry(survey.blueprint), chosen, params)
+    fitting = fit(registry, fold_entry(survey.blueprint), chosen, params, approximate)
     _refuse_illegal(fitting, strict)
     blueprint = fitting.legal.blueprint
     taps = _tap_observers(blueprint, params, q_config, fitting.legal.ranges)
@@ -113,10 +113,10 @@ def quantize_model(
                   (*survey.changes, *fitting.legal.changes))
 
 
-def fit(registry: Registry, blueprint: Blueprint, target: Target, params: QuantizationParams) -> Fitting:
-    """What of a float network the target does not run, and the network made legal where that is exact."""
+def fit(registry: Registry, blueprint: Blueprint, target: Target, params: QuantizationParams, approximate: bool = False) -> Fitting:
+    """What of a float network the target does not run, and the network made legal where that is exact, or nearly so when it is allowed."""
     unsigned = frozenset(b.output for b in blueprint.blocks if b.kind == "input" and not input_signed(b, blueprint, params))
-    return fitted(blueprint, target, unsigned, registry.legalizations(target))
+    return fitted(blueprint, target, unsigned, registry.legalizations(target), approximate)
 
 
 def _refuse_illegal(fitting: Fitting, strict: bool) -> None:

@@ -21,6 +21,9 @@ LAYOUT = {
     "{package}/rules.py": "rules.py", "tests/test_{tail}.py": "test.py",
 }
 """Path in the distribution -> template."""
+OWN = frozenset({"core", "onnx", "keras", "akida1", "akida2"})
+"""Names of our own distributions: a second quantizeml-onnx would depend on itself and take the place of the first."""
+LONGEST = 64
 
 
 def write_plugin(name: str, into: Path) -> Path:
@@ -28,8 +31,9 @@ def write_plugin(name: str, into: Path) -> Path:
 
     Errors: UsageError for a name that is none, a folder that is there already, or one that cannot be written.
     """
-    if not NAME.fullmatch(name):
-        raise UsageError(f"`{name}` is no name for a plugin", where="plugins new", allowed="lower-case letters, digits and hyphens, a letter first",
+    if not NAME.fullmatch(name) or len(name) > LONGEST or name in OWN:
+        raise UsageError(f"`{name}` is no name for a plugin", where="plugins new",
+                         allowed=f"up to {LONGEST} lower-case letters, digits and hyphens, a letter first; not {', '.join(sorted(OWN))}",
                          do="Give another, such as `my-rules`")
     folder = into / f"quantizeml-{name}"
     if folder.exists():

@@ -39,7 +39,8 @@ PARAMS = ("input_weight_bits", "weight_bits", "activation_bits", "per_tensor_act
 @click.option("-id", "--input_dtype", help="uint8 or int8.  [default: what suits the model]")
 @options.target("generic", "The hardware whose rules hold; `quantizeml targets` lists them.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of random samples.")
-@click.option("--strict", is_flag=True, help="Partial quantization is an error.")
+@click.option("--strict", is_flag=True, help="Partial quantization, or a limit of the target that stays broken, is an error.")
+@click.option("--approximate", is_flag=True, help="Allow repairs for the target that are not exact; each is measured and reported.")
 @options.as_json
 def command(model: Path, target: str, save_name: Path | None, quantization_config: Path | None, as_json: bool, **flags: Any) -> None:
     """Quantize a model to integers.

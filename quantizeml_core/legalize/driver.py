@@ -11,6 +11,7 @@ from ..errors import PluginError
 from ..hooks import Change
 from ..legality import Site, broken, site
 from ..target import Target
+from .effect import effect
 from .proof import difference
 
 
@@ -42,20 +43,32 @@ class Legalization:
     Arguments:
         rules: the rows whose violation it repairs.
         propose: a replacement, the reason why there is none, or None when the block is not its business.
+        exact: proven equal; an approximation is measured instead, and only made when the user allows it.
     """
 
     name: str
     rules: tuple[str, ...]
     propose: Callable[[Site], "Replacement | str | None"]
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """An approximation of a block: the rewrite, and the share by which its output changes (`effect`)."""
+
+    rewrite: str
+    block: str
+    effect: float
 
 
 @dataclass(frozen=True)
 class Legal:
-    """A blueprint after its legalizations, what was done or refused, and whose range each new tensor has."""
+    """A blueprint after its legalizations, what was done or refused, whose range each new tensor has, and what is only approximately equal."""
 
     blueprint: Blueprint
     changes: tuple[Change, ...] = ()
     ranges: Mapping[str, str] = field(default_factory=dict)
+    approximations: tuple[Approximation, ...] = ()
 
 
 def legalize(blueprint: Blueprint, target: Target, unsigned: frozenset[str], legalizations: Sequence[Legalization]) -> Legal:
@@ -70,24 +83,24 @@ def legalize(blueprint: Blueprint, target: Target, unsigned: frozenset[str], leg
         if len(legal.changes) > MOST_CHANGES * len(blueprint.blocks):
             raise PluginError("the legalizations undo each other", where=f"`{name}`", do="Leave out the plugin that brought the last one")
         if found is not None:
-            change, replacement = found
-            legal = _applied(legal, here.block, replacement, change)
+            legalization, replacement = found
+            legal = _applied(legal, here, replacement, legalization)
             waiting = [b.name for b in replacement.blocks] + waiting
     return replace(legal, changes=(*legal.changes, *refused.values()))
 
 
 def _first(here: Site, unsigned: frozenset[str], legalizations: Sequence[Legalization],
-           refused: dict[tuple[str, str], Change]) -> tuple[Change, Replacement] | None:
-    """The first legalization that repairs a row and is proven."""
+           refused: dict[tuple[str, str], Change]) -> tuple[Legalization, Replacement] | None:
+    """The first legalization that repairs a row and, when it is to be exact, is proven."""
     rules = {v.rule for v in broken(here)}
     for legalization in legalizations:
         if not rules & set(legalization.rules):
             continue
         outcome = legalization.propose(here)
         if isinstance(outcome, Replacement):
-            reason = difference(here, legalization.propose) or _still_broken(here, outcome, unsigned, legalization)
+            reason = (legalization.exact and difference(here, legalization.propose)) or _still_broken(here, outcome, unsigned, legalization)
             if not reason:
-                return Change(legalization.name, here.block.name), outcome
+                return legalization, outcome
             outcome = reason
         if outcome:
             refused[legalization.name, here.block.name] = Change(legalization.name, here.block.name, outcome)
@@ -102,9 +115,11 @@ def _still_broken(here: Site, replacement: Replacement, unsigned: frozenset[str]
     return f"{left[0].rule} would still be {left[0].value}" if len(left) >= len(broken(here, legalization.rules)) else ""
 
 
-def _applied(legal: Legal, block: Block, made: Replacement, change: Change) -> Legal:
+def _applied(legal: Legal, here: Site, made: Replacement, legalization: Legalization) -> Legal:
     ranges = {tensor: legal.ranges.get(source, source) for tensor, source in made.ranges.items()}
-    return Legal(_swapped(legal.blueprint, block, made), (*legal.changes, change), {**legal.ranges, **ranges})
+    near = () if legalization.exact else (Approximation(legalization.name, here.block.name, effect(here, made)),)
+    return Legal(_swapped(legal.blueprint, here.block, made), (*legal.changes, Change(legalization.name, here.block.name)), {**legal.ranges, **ranges},
+                 (*legal.approximations, *near))
 
 
 def _swapped(blueprint: Blueprint, block: Block, made: Replacement) -> Blueprint:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..blueprint import Blueprint
 from ..legality import Violation, violations
-from ..legalize import Legal, Legalization, legalize
+from ..legalize import Approximation, Legal, Legalization, legalize
 from ..program import Program
 from ..target import Target
 from .findings import Finding
@@ -40,23 +40,37 @@ HINTS: Mapping[str, str] = {
 """What a user can do about a row that nothing repairs, by rule."""
 
 
+PADS = frozenset({"padding", "max_pool_padding"})
+"""What approximations repair."""
+
+
 @dataclass(frozen=True)
 class Fitting:
     """A network against a target.
 
     Arguments:
         found: the rows the network breaks as it came.
-        legal: the network after what could be repaired.
+        legal: the network after what could be repaired, approximately too when that was allowed.
         left: the rows it still breaks.
+        offered: approximations that would repair some of those, when they were not allowed.
     """
 
     found: tuple[Violation, ...]
     legal: Legal
     left: tuple[Violation, ...]
+    offered: tuple[Approximation, ...] = ()
 
     def findings(self) -> tuple[Finding, ...]:
         """First what is left, then what was repaired."""
-        return (*(_left(v, self.legal) for v in self.left), *(_repaired(v, self._names(v.block)) for v in self.found if not self._stays(v)))
+        return (*(self._open(v) for v in self.left), *(self._closed(v) for v in self.found if not self._stays(v)))
+
+    def _open(self, found: Violation) -> Finding:
+        offer = next((a for a in self.offered if a.block == found.block and found.rule in PADS), None)
+        return _left(found, self.legal) if offer is None else _offered(found, offer)
+
+    def _closed(self, found: Violation) -> Finding:
+        near = next((a for a in self.legal.approximations if a.block == found.block and found.rule in PADS), None)
+        return _repaired(found, self._names(found.block)) if near is None else _approximated(found, near)
 
     def _stays(self, found: Violation) -> bool:
         return any((v.block, v.rule) == (found.block, found.rule) for v in self.left)
@@ -65,12 +79,19 @@ class Fitting:
         return ", ".join(dict.fromkeys(c.rewrite for c in self.legal.changes if c.node == block and not c.refused)) or "a repair of its neighbour"
 
 
-def fitted(blueprint: Blueprint, target: Target, unsigned: frozenset[str], legalizations: Sequence[Legalization]) -> Fitting:
-    """Check, repair, check again."""
+def fitted(blueprint: Blueprint, target: Target, unsigned: frozenset[str], legalizations: Sequence[Legalization], approximate: bool = False) -> Fitting:
+    """Check, repair, check again.
+
+    Arguments:
+        approximate: make approximations too; without it they are only offered.
+    """
     if not target.limits:
         return Fitting((), Legal(blueprint), ())
-    legal = legalize(blueprint, target, unsigned, legalizations)
-    return Fitting(violations(blueprint, target, unsigned), legal, violations(legal.blueprint, target, unsigned))
+    found = violations(blueprint, target, unsigned)
+    legal = legalize(blueprint, target, unsigned, [made for made in legalizations if made.exact or approximate])
+    left = violations(legal.blueprint, target, unsigned)
+    offered = () if approximate or not left else legalize(legal.blueprint, target, unsigned, legalizations).approximations
+    return Fitting(found, legal, left, offered)
 
 
 def illegal(program: Program, target: Target) -> tuple[Finding, ...]:
@@ -90,6 +111,16 @@ def _left(violation: Violation, legal: Legal) -> Finding:
     reasons = [f"{c.rewrite} does not help: {c.refused}" for c in legal.changes if c.refused and c.node == violation.block]
     hint = ". ".join((HINTS.get(violation.rule, "Change the layer"), *reasons))
     return _finding("QML301", "error", violation, hint, "manual")
+
+
+def _offered(violation: Violation, offer: Approximation) -> Finding:
+    hint = f"Allow {offer.rewrite} with --approximate: it changes {100 * offer.effect:.1f} % of the layer's output on smooth random images"
+    return _finding("QML301", "error", violation, hint, "approximate")
+
+
+def _approximated(violation: Violation, made: Approximation) -> Finding:
+    hint = f"{made.rewrite} changed {100 * made.effect:.1f} % of the layer's output on smooth random images: look at the accuracy"
+    return _finding("QML303", "warning", violation, hint, "approximate")
 
 
 def _repaired(violation: Violation, names: str) -> Finding:

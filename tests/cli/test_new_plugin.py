@@ -38,6 +38,8 @@ def test_the_tests_of_the_example_pass(tmp_path: Path) -> None:
     ("My", "`My` is no name"),
     ("../up", "is no name"),
     ("9-rules", "is no name"),
+    ("onnx", "is no name"),
+    (300 * "a", "is no name"),
     ("there", "it is there already"),
 ])
 def test_a_bad_name_writes_nothing(run: Any, tmp_path: Path, name: str, words: str) -> None:

@@ -93,6 +93,18 @@ def test_strict_refuses_what_cannot_be_repaired_before_any_sample(x: np.ndarray)
         quantize_model(model(ILLEGAL), target="akida2", samples=x, strict=True)
 
 
+SHIFTED = ILLEGAL.replace("float[8,8,9,9] w1", "float[8,8,7,7] w1").replace("<pads = [4,4,4,4]> (ar", "<pads = [2,3,4,3]> (ar")
+
+
+def test_an_approximation_is_offered_with_its_effect_and_made_when_allowed(tmp_path: Path, x: np.ndarray) -> None:
+    (offer,) = [f for f in check_model(model(SHIFTED), target="akida2") if f.severity == "error"]
+    assert (offer.rule, offer.fix, offer.value) == ("padding", "approximate", "(2, 3, 4, 3) (top, left, bottom, right)")
+    assert float(offer.hint.split("changes ")[1].split(" %")[0]) > 1
+    made = quantize_model(model(SHIFTED), target="akida2", samples=x, approximate=True)
+    assert [f.code for f in made.findings if f.severity in ("error", "warning")] == ["QML303"]
+    assert differences(made.program, {"x": x[:4]}, lambda feeds: boundaries(made.model, feeds)) == ()
+
+
 def test_check_fails_and_says_where_the_row_is_written(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     onnx.save(model(ILLEGAL), path)

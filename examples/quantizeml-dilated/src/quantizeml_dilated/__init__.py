@@ -1,1 +1,0 @@
-"""Dilated convolutions as convolutions whose kernel has zeros between its taps."""
