@@ -214,8 +214,8 @@ def check_model(model: Any, *, target: str | Target | None = None, samples: Any 
 
 
 def _check_float(registry: Registry, frontend: Frontend, model: Any, target: Target) -> tuple[Finding, ...]:
-    """Where quantization would stop, and every row of the target's tables that is broken."""
-    survey = _survey(registry, frontend, model, target, None, None, None)
+    """Where quantization would stop, and every row of the target's tables that is broken, behind the stops too."""
+    survey = _survey(registry, frontend, model, target, None, None, None, through=True)
     stops = tuple(Finding("QML001", "warning", stop.node, stop_message(stop), "Add a pattern, or replace the operation") for stop in survey.blueprint.stops)
     return stops + fit(registry, fold_entry(survey.blueprint), target, resolve(None, target)).findings()
 
@@ -325,10 +325,11 @@ def check_plan(plan: Plan, target: Target) -> None:
 
 
 def _survey(registry: Registry, frontend: Frontend, model: Any, target: Target, until: str | None, shape: tuple[int, ...] | None,
-            input_dtype: str | None) -> Survey:
+            input_dtype: str | None, through: bool = False) -> Survey:
     rules = (*scoped_rules(), *registry.rules(frontend.name, target))
     rewrites = registry.rewrites(frontend.name, target)
-    survey = frontend.survey(model, target=target, rules=rules, rewrites=rewrites, until=until, input_shape=shape, input_dtype=input_dtype)
+    survey = frontend.survey(model, target=target, rules=rules, rewrites=rewrites, until=until, input_shape=shape, input_dtype=input_dtype,
+                             through=through)
     if all(b.kind == "input" for b in survey.blueprint.blocks):
         reasons = " ".join(stop_message(stop) for stop in survey.blueprint.stops[:3])
         raise ModelError("no layer can be quantized", do=reasons or "Give a model with a convolution or a dense layer")

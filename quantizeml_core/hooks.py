@@ -118,8 +118,8 @@ class Frontend(Protocol):
         """Writes a model, the whole file or nothing, and returns the final path, its suffix made right."""
 
     def survey(self, model: Any, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Any], until: str | None = None,
-               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None) -> Survey:
-        """Sanitizes a copy, covers it with the rules, and returns the blueprint of what is covered."""
+               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None, through: bool = False) -> Survey:
+        """Sanitizes a copy, covers it with the rules, and returns the blueprint of what is covered. `through`: behind stops too, for `check`."""
 
     def observe(self, survey: Survey, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
         """Runs the float network and feeds each observer its tensor."""

@@ -44,15 +44,16 @@ class Cover:
         return frozenset(n.name for m in self.matches for n in m.nodes)
 
 
-def cover(view: GraphView, rules: Sequence[Rule], *, sources: Iterable[str], until: str | None = None) -> Cover:
+def cover(view: GraphView, rules: Sequence[Rule], *, sources: Iterable[str], until: str | None = None, through: bool = False) -> Cover:
     """Cover a graph with blocks.
 
     Arguments:
         sources: tensors that are already quantized: the outputs of the `input` blocks.
         until: a tensor behind which nothing is quantized.
+        through: go on behind a stop as if it had been covered, to see all there is to say about a graph.
     Errors: PluginError when a rule raises instead of answering, or returns a block that does not stand where it matched.
     """
-    walk = _Walk(view, tuple(sorted(rules, key=lambda r: r.order)), set(sources), until)
+    walk = _Walk(view, tuple(sorted(rules, key=lambda r: r.order)), set(sources), until, through)
     for node in view.nodes():
         walk.visit(node)
     return Cover(tuple(walk.blocks), tuple(walk.matches), tuple(walk.stops))
@@ -67,8 +68,8 @@ def stop_message(stop: Stop) -> str:
 class _Walk:
     """The state of one walk: what is quantized, what is taken, and every miss by the node that failed."""
 
-    def __init__(self, view: GraphView, rules: tuple[Rule, ...], quantized: set[str], until: str | None):
-        self.view, self.rules, self.quantized, self.until = view, rules, quantized, until
+    def __init__(self, view: GraphView, rules: tuple[Rule, ...], quantized: set[str], until: str | None, through: bool):
+        self.view, self.rules, self.quantized, self.until, self.through = view, rules, quantized, until, through
         self.blocks: list[Block] = []
         self.matches: list[Match] = []
         self.stops: list[Stop] = []
@@ -98,7 +99,7 @@ class _Walk:
             nearest = self.nearest(node) if reason == NO_RULE else ""
             self.stops.append(Stop(node.name, node.op, reason, nearest))
         if reason or self.behind.intersection(node.inputs):
-            self.behind.update(node.outputs)
+            (self.quantized if self.through else self.behind).update(node.outputs)
 
     def take(self, node: Node) -> bool:
         """Try every line that starts here, longest first."""

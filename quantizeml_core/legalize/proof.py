@@ -27,15 +27,21 @@ def difference(here: Site, propose: Callable[[Site], Any]) -> str:
     block = _witness(here.block, generator)
     size = here.blueprint.shapes[block.inputs[0]]
     shapes = {t: s if len(s) != 4 else (1, CHANNELS, *s[2:]) for t, s in here.blueprint.shapes.items()}
+    x = _values(generator, size)
+    old = _run((block,), x, block)
+    shapes[block.output] = old.shape
     blocks = tuple(block if b.name == block.name else b for b in here.blueprint.blocks)
     made = propose(replace(here, block=block, blueprint=replace(here.blueprint, blocks=blocks, shapes=shapes)))
     if not hasattr(made, "blocks"):
         return "it does not do for two channels what it does for all"
-    x = generator.integers(-LARGEST, LARGEST + 1, (1, CHANNELS, *size[2:])) if len(size) == 4 else generator.integers(-LARGEST, LARGEST + 1, (1, *size[1:]))
-    old, new = _run((block,), x, block), _run(made.blocks, x, block)
+    new = _run(made.blocks, x, block)
     if old.shape != new.shape:
         return f"it would change the shape {old.shape} to {new.shape}"
     return f"{np.count_nonzero(old != new)} of {old.size} integers would differ" if np.any(old != new) else ""
+
+
+def _values(generator: np.random.Generator, shape: tuple[int | None, ...]) -> np.ndarray:
+    return generator.integers(-LARGEST, LARGEST + 1, (1, CHANNELS, *shape[2:]) if len(shape) == 4 else (1, *shape[1:]))
 
 
 def _witness(block: Block, generator: np.random.Generator) -> Block:

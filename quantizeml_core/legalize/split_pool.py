@@ -30,10 +30,10 @@ def propose(here: Site) -> Replacement | str | None:
     if any(pool.pads[:2]) and (here.block.activation is None or here.block.activation.is_table):
         return "without a ReLU before it, a padding of zeros could win"
     size = geometry.convolved_size(here.block, here.size)
-    second = Pool("max", TWO, TWO, geometry.same_pads(size, TWO, TWO))
-    if geometry.output_size(size, THREE, TWO, pool.pads) != geometry.output_size(size, TWO, TWO, second.pads):
-        return f"pads {pool.pads} give another size than two poolings"
-    return _replacement(here, size, second, pool.pads[:2])
+    for pads in (geometry.same_pads(size, TWO, TWO), geometry.VALID):
+        if geometry.output_size(size, THREE, TWO, pool.pads) == geometry.output_size(size, TWO, TWO, pads):
+            return _replacement(here, size, Pool("max", TWO, TWO, pads), pool.pads[:2])
+    return f"pads {pool.pads} give another size than two poolings"
 
 
 def _replacement(here: Site, size: geometry.Pair, second: Pool, before: geometry.Pair) -> Replacement:

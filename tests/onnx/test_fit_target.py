@@ -105,6 +105,12 @@ def test_an_approximation_is_offered_with_its_effect_and_made_when_allowed(tmp_p
     assert differences(made.program, {"x": x[:4]}, lambda feeds: boundaries(made.model, feeds)) == ()
 
 
+def test_what_lies_behind_a_stop_is_checked_too() -> None:
+    text = ILLEGAL.replace("br = Relu (b)", "bx = Cos (b)  br = Relu (bx)").replace("float[8,1,5,5] w2", "float[8,1,9,9] w2")
+    found = check_model(model(text.replace("pads = [1,1,2,2]", "pads = [3,3,4,4]")), target="akida2")
+    assert {(f.code, f.block) for f in found if f.severity != "info"} == {("QML001", "bx"), ("QML301", "b"), ("QML301", "d")}
+
+
 def test_check_fails_and_says_where_the_row_is_written(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     onnx.save(model(ILLEGAL), path)

@@ -40,9 +40,9 @@ class KerasFrontend:
         return loading.inputs(model)
 
     def survey(self, model: keras.Model, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Rewrite], until: str | None = None,
-               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None) -> Survey:
+               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None, through: bool = False) -> Survey:
         sanitized, changes = sanitize(trace(model, input_shape), rewrites)
-        return Survey(survey(sanitized, rules, until=until), sanitized, changes)
+        return Survey(survey(sanitized, rules, until=until, through=through), sanitized, changes)
 
     def observe(self, survey: Survey, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
         observe(survey.state, batches, observers)

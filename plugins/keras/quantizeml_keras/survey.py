@@ -20,24 +20,25 @@ from .graph import ARITHMETIC_FREE, Graph, Shape
 LINEAR = ("Conv2D", "DepthwiseConv2D", "Dense")
 
 
-def survey(graph: Graph, rules: Sequence[Rule], *, until: str | None = None) -> Blueprint:
+def survey(graph: Graph, rules: Sequence[Rule], *, until: str | None = None, through: bool = False) -> Blueprint:
     """Cover a graph.
 
     Arguments:
         rules: from `rules.builtin_rules` and from plugins.
         until: name of a layer behind which nothing is quantized.
+        through: cover what lies behind a stop too.
     Errors: UsageError when `until` names nothing; PluginError when a rule is broken.
     """
     until = _resolve(graph, until)
     entries = {t: _entry(graph, t) for t in graph.entries if _is_known(graph, t)}
     sources = {tensor: block.output for block, tensor, _ in entries.values()}
-    covered = cover(graph, rules, sources=list(sources), until=until)
+    covered = cover(graph, rules, sources=list(sources), until=until, through=through)
     blocks = tuple(replace(b, inputs=tuple(sources.get(t, t) for t in b.inputs)) for b in covered.blocks)
     inputs = [e for e in entries.values() if any(e[0].output in b.inputs for b in blocks)]
     taken = covered.nodes.union(*(names for _, _, names in inputs))
     return Blueprint(
         blocks=(*(block for block, _, _ in inputs), *blocks),
-        outputs=_outputs(graph, covered),
+        outputs=_outputs(graph, covered, through),
         shapes=_shapes(graph, [block for block, _, _ in inputs], blocks),
         stops=(*_blind(graph), *(_told(graph, s) for s in covered.stops if _leads_to_arithmetic(graph, _node(graph, s.node)))),
         coverage=_coverage(graph, taken),
@@ -111,9 +112,9 @@ def _leads_to_arithmetic(graph: Graph, node: Node) -> bool:
     return node.op not in ARITHMETIC_FREE or any(_leads_to_arithmetic(graph, n) for t in node.outputs for n in graph.consumers(t))
 
 
-def _outputs(graph: Graph, covered: Cover) -> tuple[str, ...]:
-    """Block outputs that the float part, or the caller, needs."""
-    left = {t for n in graph.members if n.name not in covered.nodes for t in n.inputs}
+def _outputs(graph: Graph, covered: Cover, through: bool) -> tuple[str, ...]:
+    """Block outputs that the float part, or the caller, needs; the caller alone, where the float part is looked through."""
+    left = set() if through else {t for n in graph.members if n.name not in covered.nodes for t in n.inputs}
     return tuple(b.output for b in covered.blocks if b.output in left or b.output in graph.results)
 
 

@@ -49,10 +49,10 @@ class OnnxFrontend:
         return loading.inputs(model)
 
     def survey(self, model: onnx.ModelProto, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Rewrite], until: str | None = None,
-               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None) -> Survey:
+               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None, through: bool = False) -> Survey:
         original = prepare(model, input_shape=input_shape)
         sanitized, applied, refused = sanitize(prepare(model, input_shape=input_shape), rewrites)
-        return Survey(survey(sanitized, rules, until=until), State(original, sanitized, applied, refused), _changes(applied, refused))
+        return Survey(survey(sanitized, rules, until=until, through=through), State(original, sanitized, applied, refused), _changes(applied, refused))
 
     def observe(self, survey: Survey, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
         observe(survey.state.sanitized, batches, observers)

@@ -26,25 +26,26 @@ MOVES = frozenset({"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Shape",
 """Operations that carry no arithmetic: not counted, and no stop when nothing but them follows."""
 
 
-def survey(model: ir.Model, rules: Sequence[Rule], *, until: str | None = None) -> Blueprint:
+def survey(model: ir.Model, rules: Sequence[Rule], *, until: str | None = None, through: bool = False) -> Blueprint:
     """Cover a graph.
 
     Arguments:
         model: the sanitized graph; it is only read.
         rules: from `rules.builtin_rules` and from plugins.
         until: name of a tensor, or of a node, behind which nothing is quantized.
+        through: cover what lies behind a stop too.
     Errors: UsageError when `until` names nothing; PluginError when a rule is broken.
     """
     view = OnnxView(model)
     until = _resolve(view, until)
     entries, blind = _entries(view, until)
-    covered = cover(view, rules, sources=[e.tensor for e in entries], until=until)
+    covered = cover(view, rules, sources=[e.tensor for e in entries], until=until, through=through)
     renamed = {e.tensor: e.block.output for e in entries}
     blocks = tuple(replace(b, inputs=tuple(renamed.get(t, t) for t in b.inputs)) for b in covered.blocks)
     entries = tuple(e for e in entries if any(e.block.output in b.inputs for b in blocks))
     return Blueprint(
         blocks=(*(e.block for e in entries), *blocks),
-        outputs=_outputs(view, covered),
+        outputs=_outputs(view, covered, through),
         shapes=_shapes(view, entries, blocks),
         stops=(*blind, *_worth_telling(view, covered.stops)),
         coverage=_coverage(view, covered.nodes.union(*(e.nodes for e in entries))),
@@ -73,9 +74,9 @@ def _entries(view: OnnxView, until: str | None) -> tuple[tuple[Entry, ...], tupl
     return tuple(e for e in found.values() if e), blind
 
 
-def _outputs(view: OnnxView, covered: Cover) -> tuple[str, ...]:
-    """Block outputs that the float part, or the caller, needs."""
-    left = {t for n in view.nodes() if n.name not in covered.nodes for t in n.inputs}
+def _outputs(view: OnnxView, covered: Cover, through: bool) -> tuple[str, ...]:
+    """Block outputs that the float part, or the caller, needs; the caller alone, where the float part is looked through."""
+    left = set() if through else {t for n in view.nodes() if n.name not in covered.nodes for t in n.inputs}
     return tuple(b.output for b in covered.blocks if b.output in left or b.output in view.outputs())
 
 
