@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import geometry
-from .blocks import Block
+from .blocks import Block, moves
 from .blueprint import Blueprint
 from .limits import FACTS, NETWORK, Limit
 from .target import Target
@@ -66,6 +66,15 @@ class Site:
     def readers(self) -> int:
         """Layers that read the output, the Dequantizer among them."""
         return len(self.blueprint.consumers(self.block.output)) + (self.block.output in self.blueprint.outputs)
+
+    def nonnegative(self, tensor: str) -> bool:
+        """Whether a tensor is known to hold no negative value: a ReLU stands before it, moves between them aside."""
+        producer = self.blueprint.producer(tensor)
+        if producer is None or producer.kind == "input":
+            return False
+        if moves(producer):
+            return all(self.nonnegative(t) for t in producer.inputs)
+        return producer.activation is not None and not producer.activation.is_table
 
     def limit(self, rule: str, default: Any = None) -> Any:
         return self.target.limit(self.layer, rule, self.target.limit(NETWORK, rule, default))

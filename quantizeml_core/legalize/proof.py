@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..blocks import Block
+from ..blocks import Block, moves
 from ..kernels import KERNELS
 from ..legality import Site
 
@@ -27,7 +27,7 @@ def difference(here: Site, propose: Callable[[Site], Any]) -> str:
     block = _witness(here.block, generator)
     size = here.blueprint.shapes[block.inputs[0]]
     shapes = {t: s if len(s) != 4 else (1, CHANNELS, *s[2:]) for t, s in here.blueprint.shapes.items()}
-    x = _values(generator, size)
+    x = _values(generator, size, here.nonnegative(block.inputs[0]))
     old = _run((block,), x, block)
     shapes[block.output] = old.shape
     blocks = tuple(block if b.name == block.name else b for b in here.blueprint.blocks)
@@ -40,15 +40,18 @@ def difference(here: Site, propose: Callable[[Site], Any]) -> str:
     return f"{np.count_nonzero(old != new)} of {old.size} integers would differ" if np.any(old != new) else ""
 
 
-def _values(generator: np.random.Generator, shape: tuple[int | None, ...]) -> np.ndarray:
-    return generator.integers(-LARGEST, LARGEST + 1, (1, CHANNELS, *shape[2:]) if len(shape) == 4 else (1, *shape[1:]))
+def _values(generator: np.random.Generator, shape: tuple[int | None, ...], nonnegative: bool) -> np.ndarray:
+    return generator.integers(0 if nonnegative else -LARGEST, LARGEST + 1, (1, CHANNELS, *shape[2:]) if len(shape) == 4 else (1, *shape[1:]))
 
 
 def _witness(block: Block, generator: np.random.Generator) -> Block:
-    """Two channels, integers for weights and bias; a table becomes a ReLU (both act on one value), a global mean a sum."""
+    """Two channels, integers for weights and bias; a table becomes a ReLU (both act on one value), a global mean a sum. A convolution that
+    only moves keeps its first two channels."""
     if block.weight is None or block.weight.ndim != 4:
         return block
     groups = 1 if block.groups == 1 else CHANNELS
+    if moves(block):
+        return replace(block, groups=groups, arrays={"weight": block.weight[:CHANNELS, : CHANNELS // groups].astype(np.int64)})
     weight = generator.integers(-LARGEST, LARGEST + 1, (CHANNELS, CHANNELS // groups, *block.weight.shape[2:]))
     vectors = {name: generator.integers(1, LARGEST, CHANNELS) for name in ("pad_value", "bias") if name in block.arrays}
     activation = None if block.activation is None else replace(block.activation, name="relu", bound=None, alpha=None)

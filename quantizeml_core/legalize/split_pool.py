@@ -1,6 +1,6 @@
-"""A max pooling of 3x3 and stride 2 as two of 2x2, behind convolutions that choose: what Akida's stem of a ResNet needs, exactly.
+"""A max pooling of 3x3 as two of 2x2, behind convolutions that choose: what the stem of a ResNet (stride 2) and an Inception (stride 1) need, exactly.
 
-    y[i] = max(x[2i-p], x[2i-p+1], x[2i-p+2]) = max(z[2i], z[2i+1]),   z[j] = m[j-p],   m[j] = max(x[j], x[j+1])
+    y[i] = max(x[si-p], x[si-p+1], x[si-p+2]) = max(z[si], z[si+1]),   z[j] = m[j-p],   m[j] = max(x[j], x[j+1])
 
 p is 0 or 1 pixels of padding at the beginning. With p = 1 a 3x3 kernel moves the image by a pixel; the zero that comes in never wins, because a ReLU
 stands before. The first convolution loses its pooling and may have the pads that a pooled one may not.
@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from .. import geometry
-from ..blocks import Block, Pool
+from ..blocks import Block, Pool, moves
 from ..legality import Site
 from .driver import Legalization, Replacement
 from .selection import identity
@@ -25,15 +25,20 @@ def propose(here: Site) -> Replacement | str | None:
     pool = here.block.pool
     if pool is None or pool.kind != "max" or here.block.kind not in ("conv2d", "depthwise2d"):
         return None
-    if (pool.size, pool.strides) != (THREE, TWO) or max(pool.pads[:2]) > 1:
-        return f"only 3x3 with stride 2 and at most one pixel of padding is split, not {pool.size} with {pool.strides}"
-    if any(pool.pads[:2]) and (here.block.activation is None or here.block.activation.is_table):
+    if pool.size != THREE or pool.strides not in ((1, 1), TWO) or max(pool.pads[:2]) > 1:
+        return f"only 3x3 with stride 1 or 2 and at most one pixel of padding is split, not {pool.size} with {pool.strides}"
+    if any(pool.pads[:2]) and not _nonnegative(here):
         return "without a ReLU before it, a padding of zeros could win"
     size = geometry.convolved_size(here.block, here.size)
-    for pads in (geometry.same_pads(size, TWO, TWO), geometry.VALID):
-        if geometry.output_size(size, THREE, TWO, pool.pads) == geometry.output_size(size, TWO, TWO, pads):
-            return _replacement(here, size, Pool("max", TWO, TWO, pads), pool.pads[:2])
+    for pads in (geometry.same_pads(size, TWO, pool.strides), geometry.VALID):
+        if geometry.output_size(size, THREE, pool.strides, pool.pads) == geometry.output_size(size, TWO, pool.strides, pads):
+            return _replacement(here, size, Pool("max", TWO, pool.strides, pads), pool.pads[:2])
     return f"pads {pool.pads} give another size than two poolings"
+
+
+def _nonnegative(here: Site) -> bool:
+    relu = here.block.activation is not None and not here.block.activation.is_table
+    return relu or (moves(here.block) and here.nonnegative(here.block.inputs[0]))
 
 
 def _replacement(here: Site, size: geometry.Pair, second: Pool, before: geometry.Pair) -> Replacement:

@@ -69,6 +69,7 @@ CASES = {
     "7x7 depthwise stride 2, symmetric": (conv((7, 7), 2, (3, 3, 3, 3), 4, kind="depthwise2d"), (8, 8), 0, "split_stride"),
     "3x3 pooling": (conv((3, 3), 1, (1, 1, 1, 1), pool=Pool("max", (3, 3), (2, 2), (0, 0, 1, 1)), activation=RELU), (8, 8), 2, "split_pooling"),
     "3x3 pooling of an odd image": (conv((3, 3), 1, (1, 1, 1, 1), pool=Pool("max", (3, 3), (2, 2)), activation=RELU), (9, 9), 2, "split_pooling"),
+    "3x3 pooling of an Inception": (conv((3, 3), 1, (1, 1, 1, 1), pool=Pool("max", (3, 3), (1, 1), (1, 1, 1, 1)), activation=RELU), (8, 8), 2, "split_pooling"),
     "stem of a ResNet": (conv((3, 3), 2, (1, 1, 1, 1), pool=Pool("max", (3, 3), (2, 2), (1, 1, 1, 1)), activation=RELU), (16, 16), 2, "split_pooling"),
     "groups": (conv((3, 3), 1, (1, 1, 1, 1), 2), (6, 6), 0, "ungroup"),
     "pooling at the end": (conv((3, 3), 1, (1, 1, 1, 1), pool=POOL, activation=RELU), (8, 8), 0, "identity_behind_pooling"),
