@@ -107,6 +107,7 @@ def quantize_model(
     check_plan(plan, chosen)
     covariances = {name: observer.covariance for name, observer in taps.items()}
     made = _integers(blueprint, plan, ranges, covariances, feed, batch_size or BATCH_SIZE, chosen)
+    _refuse_overflow(made)
     quantized = frontend.realize(survey, made)
     findings = fitting.findings() + inspect_widened(made.solutions, plan) + inspect_program(made.program, chosen, plan) + registry.findings(made.program, chosen, frontend.name)
     return Result(quantized, made.program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend,
@@ -123,6 +124,15 @@ def _refuse_illegal(fitting: Fitting, strict: bool) -> None:
     if strict and (left := fitting.left):
         raise ModelError(sentence(left[0]), where=f"--strict, `{left[0].block or 'network'}`", allowed=left[0].limit,
                          do=f"`quantizeml check` lists all {len(left)}; leave --strict out to quantize nevertheless")
+
+
+def _refuse_overflow(made: Quantization) -> None:
+    """An accumulator into which a block's weights fit only without their bits."""
+    for name, solution in made.solutions.items():
+        layer = made.plan.layers[name]
+        if solution.widened and solution.widened >= (layer.weight_bits or 8) - 1:
+            raise ModelError(f"its {layer.weight_bits}-bit weights could overflow {layer.buffer_bits} bits, and no bit of them is left when they cannot",
+                             where=f"`{name}`", do="Use a wider accumulator (-b/--buffer_bits), a smaller layer, or cut the network before it")
 
 
 def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: Samples, batch_size: int, epochs: int, progress: Progress | None,

@@ -36,10 +36,8 @@ def inspect_widened(solutions: Mapping[str, Solution], plan: Plan) -> tuple[Find
     """Blocks whose weights got a wider step so that their accumulator cannot overflow."""
     def found(name: str, bits: int) -> Finding:
         layer = plan.layers[name]
-        lost = bits >= (layer.weight_bits or 8) - 1
         fact = f"the weights' step was widened by {bits} bits: {layer.weight_bits}-bit weights could overflow {layer.buffer_bits} bits"
-        hint = "Its weights have no bit left: use a wider accumulator (-b/--buffer_bits), or a smaller layer" if lost else "Nothing, or a wider accumulator"
-        return Finding("QML106", "error" if lost else "info", name, fact, hint, "accumulator", str(bits), str(layer.buffer_bits), fix="exact")
+        return Finding("QML106", "info", name, fact, "Nothing, or a wider accumulator", "accumulator", str(bits), str(layer.buffer_bits), fix="exact")
 
     return tuple(found(name, solution.widened) for name, solution in solutions.items() if solution.widened)
 

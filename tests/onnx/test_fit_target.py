@@ -140,3 +140,8 @@ def test_weights_that_could_overflow_get_a_wider_step(x: np.ndarray) -> None:
     narrow = quantize_model(model(), samples=x, qparams=QuantizationParams(buffer_bits=14))
     widened = {f.block for f in narrow.findings if f.code == "QML106"}
     assert widened and not [f for f in narrow.findings if f.code == "QML101"]
+
+
+def test_weights_without_a_bit_left_are_refused_by_name(x: np.ndarray) -> None:
+    with pytest.raises(ModelError, match="`a`: its 8-bit weights could overflow 8 bits"):
+        quantize_model(model(), samples=x, qparams=QuantizationParams(buffer_bits=8))
