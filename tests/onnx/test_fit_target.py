@@ -137,7 +137,7 @@ def test_the_overflow_proof_never_has_a_negative_margin(fitted: Result, tmp_path
 
 
 def test_weights_that_could_overflow_get_a_wider_step(x: np.ndarray) -> None:
-    narrow = quantize_model(model(), samples=x, qparams=QuantizationParams(buffer_bits=14))
+    narrow = quantize_model(model(), samples=x, qparams=QuantizationParams(buffer_bits=16))
     widened = {f.block for f in narrow.findings if f.code == "QML106"}
     assert widened and not [f for f in narrow.findings if f.code == "QML101"]
 

@@ -40,7 +40,7 @@ def survey(graph: Graph, rules: Sequence[Rule], *, until: str | None = None, thr
         blocks=(*(block for block, _, _ in inputs), *blocks),
         outputs=_outputs(graph, covered, through),
         shapes=_shapes(graph, [block for block, _, _ in inputs], blocks),
-        stops=(*_blind(graph), *(_told(graph, s) for s in covered.stops if _leads_to_arithmetic(graph, _node(graph, s.node)))),
+        stops=(*_blind(graph), *(_told(graph, s) for s in covered.stops if _is_worth_telling(graph, s, covered))),
         coverage=_coverage(graph, taken),
     )
 
@@ -106,6 +106,14 @@ def _layer(node: Node) -> str:
 
 def _node(graph: Graph, name: str) -> Node:
     return next(n for n in graph.members if n.name == name)
+
+
+def _is_worth_telling(graph: Graph, stop: Stop, covered: Cover) -> bool:
+    """Whether some arithmetic stays float behind a stop, and no other stop right behind it says so."""
+    node = _node(graph, stop.node)
+    readers = [n.name for t in node.outputs for n in graph.consumers(t)]
+    hands_on = node.op in ARITHMETIC_FREE and bool(readers) and {s.node for s in covered.stops}.issuperset(readers)
+    return _leads_to_arithmetic(graph, node) and not hands_on
 
 
 def _leads_to_arithmetic(graph: Graph, node: Node) -> bool:

@@ -95,9 +95,15 @@ def _free_batch(shape: Shape) -> Shape:
 
 
 def _worth_telling(view: OnnxView, stops: Iterable[Stop]) -> tuple[Stop, ...]:
-    """Stops behind which some arithmetic stays float: a reshape that merely hands over the result is none."""
-    nodes = {n.name: n for n in view.nodes()}
-    return tuple(s for s in stops if _leads_to_arithmetic(view, nodes[s.node]))
+    """Stops behind which some arithmetic stays float: a reshape that merely hands over the result is none, nor one before another stop."""
+    nodes, told = {n.name: n for n in view.nodes()}, tuple(stops)
+    names = {s.node for s in told}
+    return tuple(s for s in told if _leads_to_arithmetic(view, nodes[s.node]) and not _hands_on(view, nodes[s.node], names))
+
+
+def _hands_on(view: OnnxView, node: Node, stops: set[str]) -> bool:
+    readers = [n.name for t in node.outputs for n in view.consumers(t)]
+    return node.op in MOVES and bool(readers) and stops.issuperset(readers)
 
 
 def _leads_to_arithmetic(view: OnnxView, node: Node) -> bool:
