@@ -97,18 +97,38 @@ def test_the_core_alone_runs(core: Environment, words: tuple[str, ...]) -> None:
     assert done.returncode == 0 and not done.stderr
 
 
+COMMANDS = (("--help",), ("version",), ("plugins", "--json"), ("targets",))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "keras", "targets"])
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_combination_runs(request: pytest.FixtureRequest, kind: str, words: tuple[str, ...]) -> None:
+    done = request.getfixturevalue(kind).run("quantizeml", *words)
+    assert done.returncode == 0 and done.stdout and not done.stderr
+
+
+@pytest.mark.parametrize("kind", ["core", "onnx", "keras", "targets"])
+def test_the_code_comes_from_the_environment(request: pytest.FixtureRequest, kind: str) -> None:
+    environment: Environment = request.getfixturevalue(kind)
+    done = environment.run("python", "-c", "import quantizeml, quantizeml_core; print(quantizeml.__file__, quantizeml_core.__file__)")
+    assert all(Path(file).is_relative_to(environment.folder) for file in done.stdout.split()) and done.stdout
+
+
 def test_the_core_alone_brings_no_framework(core: Environment) -> None:
     assert not core.modules() & {"onnx", "onnxruntime", "tensorflow", "keras", "torch"}
 
 
-@pytest.mark.parametrize(("file", "words", "says"), [
-    ("net.onnx", (), "pip install quantizeml-onnx"),
-    ("net.keras", (), "pip install quantizeml-keras"),
-    ("net.onnx", ("--target", "akida2"), "akida2 (quantizeml-akida2)"),
+@pytest.mark.parametrize(("suffix", "words", "code", "says"), [
+    (".onnx", (), 1, "pip install quantizeml-onnx"),
+    (".keras", (), 1, "pip install quantizeml-keras"),
+    (".onnx", ("--target", "akida2"), 2, "akida2 (quantizeml-akida2)"),
 ])
-def test_the_core_alone_says_what_to_install(core: Environment, file: str, words: tuple[str, ...], says: str) -> None:
-    done = core.run("quantizeml", "quantize", "-m", file, *words)
-    assert done.returncode in (1, 2) and says in done.stderr and not list(core.folder.glob("net*"))
+@pytest.mark.parametrize("real", [True, False])
+def test_the_core_alone_says_what_to_install(core: Environment, real: bool, suffix: str, words: tuple[str, ...], code: int,
+                                                 says: str) -> None:
+    model = NET.with_suffix(suffix) if real else Path("net" + suffix)
+    done = core.run("quantizeml", "quantize", "-m", model, *words, "-s", "out" + suffix)
+    assert (done.returncode, says in done.stderr) == (code, True) and not list(core.folder.glob("out*")), done.stderr
 
 
 def test_old_names_say_what_to_install(core: Environment) -> None:
@@ -128,6 +148,21 @@ def test_each_frontend_brings_its_framework_only(request: pytest.FixtureRequest,
     assert not request.getfixturevalue(kind).modules() & absent
 
 
+QUANTIZED = """
+import sys
+from quantizeml.models import load_model, quantize
+quantize(load_model(sys.argv[1]), num_samples=4)
+print(*sorted({"onnxruntime", "tensorflow", "keras"} & set(sys.modules)))
+"""
+
+
+def test_quantizing_an_onnx_model_imports_no_keras_even_where_it_is_installed(onnx: Environment) -> None:
+    for python in (onnx.folder / "bin/python", sys.executable):
+        words = [str(python), "-c", QUANTIZED, str(NET.with_suffix(".onnx"))]
+        done = subprocess.run(words, cwd=onnx.folder, capture_output=True, text=True)
+        assert (done.returncode, done.stdout.split()) == (0, ["onnxruntime"]), done.stderr
+
+
 def test_an_onnx_model_imports_no_keras_even_where_it_is_installed() -> None:
     code = f"import sys; from quantizeml.models import load_model; load_model({str(NET.with_suffix('.onnx'))!r}); print('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "False"
@@ -137,6 +172,13 @@ def test_targets_and_a_third_party_plugin_are_found(targets: Environment) -> Non
     assert targets.plugins() == dict.fromkeys(("builtin", "akida1", "akida2", "onnx", "space_to_depth"), "")
     done = targets.run("quantizeml", "check", "-m", NET.with_suffix(".onnx"), "--target", "akida1")
     assert done.returncode == 0 and "pointwise_behind_depthwise" in done.stdout
+
+
+@pytest.mark.parametrize("target", ["akida1", "akida2"])
+def test_an_installed_target_quantizes(targets: Environment, target: str) -> None:
+    out = targets.folder / f"{target}.onnx"
+    done = targets.run("quantizeml", "quantize", "-m", NET.with_suffix(".onnx"), "--target", target, "-ns", "16", "-s", out)
+    assert done.returncode == 0 and out.is_file(), done.stdout + done.stderr
 
 
 def test_an_uninstalled_plugin_is_gone_and_said_to_be(targets: Environment) -> None:
@@ -151,12 +193,22 @@ def test_a_plugin_that_lost_its_frontend_says_so(targets: Environment) -> None:
     targets.pip("uninstall", "-y", "quantizeml-onnx")
     done = targets.run("quantizeml", "quantize", "-m", NET.with_suffix(".onnx"))
     assert done.returncode == 1 and "pip install quantizeml-onnx" in done.stderr
+    assert all(targets.run("quantizeml", *words).returncode == 0 for words in COMMANDS)
 
 
 def test_an_sdist_installs(core: Environment) -> None:
     (sdist,) = core.wheels.glob("quantizeml_akida2-*.tar.gz")
     core.pip("install", str(sdist))
     assert core.plugins()["akida2"] == ""
+
+
+def test_the_sdist_of_the_core_installs(wheels: Path, tmp_path: Path) -> None:
+    (sdist,) = wheels.glob("quantizeml_core-*.tar.gz")
+    venv.create(tmp_path, with_pip=True)
+    environment = Environment(tmp_path, wheels)
+    environment.pip("install", str(sdist))
+    assert environment.plugins() == {"builtin": ""}
+    assert environment.run("python", "-c", "import quantizeml.models").returncode == 0
 
 
 def test_all_is_one_word(onnx: Environment) -> None:
