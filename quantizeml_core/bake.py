@@ -19,6 +19,7 @@ from . import numerics, tables
 from .blocks import LINEAR, Block
 from .blueprint import Blueprint
 from .entry import spread
+from .layernorm import integer_epsilon
 from .numerics import Ints
 from .plan import LayerPlan, Plan
 from .program import Format, Program
@@ -58,8 +59,14 @@ def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bi
     for block in blueprint.blocks:
         source = None if block.kind == "input" else formats[block.inputs[0]]
         arrays = _arrays(block, plan.layers[block.name], solutions[block.name], source, bias_mantissa_bits)
+        if block.kind == "normalize":
+            arrays["epsilon"] = _epsilon(block, blueprint.channels(block.output), formats[block.inputs[0]])
         blocks.append(replace(block, arrays=arrays))
     return Program(tuple(blocks), formats, blueprint.outputs, dict(blueprint.shapes))
+
+
+def _epsilon(block: Block, channels: int, source: Format) -> Ints:
+    return np.array([integer_epsilon(float(block.arrays["epsilon"][0]), channels, float(source.step[0]))], np.int64)
 
 
 def _arrays(block: Block, layer: LayerPlan, solution: Solution, source: Format | None, mantissa: int | None) -> Arrays:

@@ -30,7 +30,17 @@ def decide(blueprint: Blueprint, ranges: Mapping[str, Range], params: Quantizati
         layer = _layer(block, blueprint, ranges[block.output], params, target, block.name in first)
         source = blueprint.producer(block.inputs[0]) if block.kind in LINEAR and moves(block) else None
         layers[block.name] = layer if source is None or source.kind == "input" else _kept(layer, layers[source.name])
-    return Plan(layers)
+    whole = _whole(blueprint)
+    return Plan({b.name: replace(layers[b.name], per_axis=False) if b.output in whole else layers[b.name] for b in blueprint.blocks})
+
+
+def _whole(blueprint: Blueprint) -> set[str]:
+    """Tensors whose channels are summed as they are, by a normalization, directly or behind blocks that only move: one step for all channels."""
+    found: set[str] = set()
+    for block in reversed(blueprint.blocks):
+        if block.kind == "normalize" or (block.output in found and moves(block)):
+            found.update(block.inputs)
+    return found
 
 
 def _kept(layer: LayerPlan, source: LayerPlan) -> LayerPlan:

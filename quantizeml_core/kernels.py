@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from . import numerics
+from . import layernorm, numerics
 from .blocks import Block, Pool
 from .numerics import Ints
 
@@ -79,6 +79,12 @@ def average_pool(block: Block, x: Ints) -> Ints:
     """The sum over windows, padded with zeros, then the usual tail: 1 / area belongs to the step."""
     assert block.pool is not None
     return _post(block, _windows(_pad(x, block.pool.pads, 0), block.pool).sum(axis=(4, 5)))
+
+
+def normalize(block: Block, x: Ints) -> Ints:
+    """Layer normalization over the channels, then the usual tail."""
+    flat = x.reshape(len(x), -1) if block.flatten else x
+    return _post(block, layernorm.normalize(flat, int(block.arrays["epsilon"][0])))
 
 
 def max_pool(x: Ints, pool: Pool) -> Ints:
@@ -184,5 +190,5 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 
 KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
-    "concat": concat, "multiply": multiply, "pool2d": average_pool, "upsample2d": upsample,
+    "concat": concat, "multiply": multiply, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
 }

@@ -17,6 +17,8 @@ from .blocks import LINEAR, Block, moves
 from .blueprint import Blueprint
 from .calibration import Range
 from .entry import spread
+from .errors import ModelError
+from .layernorm import FRACTION
 from .numerics import Floats, Ints
 from .plan import LayerPlan, Plan
 from .program import Format
@@ -193,6 +195,13 @@ class _Solver:
     def _multiply(self, block: Block, layer: LayerPlan) -> Solution:
         x, y = (self.formats[t].step for t in block.inputs)
         return self._rescaled(block, layer, x * y)
+
+    def _normalize(self, block: Block, layer: LayerPlan) -> Solution:
+        step = self.formats[block.inputs[0]].step
+        if np.any(step != step[0]):
+            raise ModelError("its input has several scales, a layer normalization needs one for all channels", where=f"`{block.name}`",
+                             do="Put a convolution between the concatenation and the normalization")
+        return self._rescaled(block, layer, np.array([2.0**-FRACTION]))
 
     def _pool2d(self, block: Block, layer: LayerPlan) -> Solution:
         assert block.pool is not None

@@ -25,6 +25,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "depthwise2d.pool": "pools after a depthwise convolution, in the same block",
     "activation.table": "applies a table (GELU, SiLU, LeakyReLU ...) after a convolution",
     "multiply": "multiplies two tensors (squeeze and excitation, attention)",
+    "normalize": "normalizes over the channels of each pixel (LayerNormalization)",
     "pool2d": "averages over windows, as a block of its own",
     "upsample2d": "repeats pixels (nearest-neighbour upsampling)",
     "multiple_inputs": "runs networks with several inputs",

@@ -26,6 +26,10 @@ def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
         return x * _wide(block.arrays.get("scale", np.ones(1)), x.ndim) + _wide(block.arrays.get("offset", np.zeros(1)), x.ndim)
     if block.kind == "concat":
         return np.concatenate(inputs, axis=1)
+    if block.kind == "normalize":
+        x = inputs[0].reshape(len(inputs[0]), -1) if block.flatten else inputs[0]
+        mean = x.mean(axis=1, keepdims=True)
+        return _post(block, (x - mean) / np.sqrt(x.var(axis=1, keepdims=True) + float(block.arrays["epsilon"][0])))
     if block.kind == "upsample2d":
         return np.kron(inputs[0], np.ones((1, 1, *block.strides)))
     if block.kind == "pool2d":

@@ -52,6 +52,11 @@ def _affine(at: Mapping[str, Any], x: Tensor) -> Tensor:
     return ops.add(ops.multiply(x, _as(at["scale"], x)), _as(at["offset"], x))
 
 
+def _normalize(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    deviation = ops.subtract(x, ops.mean(x, axis=-1, keepdims=True))
+    return ops.divide(deviation, ops.sqrt(ops.add(ops.mean(ops.square(deviation), axis=-1, keepdims=True), at["epsilon"])))
+
+
 def _relu(at: Mapping[str, Any], x: Tensor) -> Tensor:
     return ops.relu(x) if at["bound"] is None else ops.clip(x, 0, at["bound"])
 
@@ -94,7 +99,7 @@ def _as(array: np.ndarray, x: Tensor) -> Tensor:
 
 
 OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
-    "Conv2D": _conv2d, "DepthwiseConv2D": _depthwise, "Conv2DTranspose": _transposed, "Dense": _dense, "Affine": _affine, "ReLU": _relu,
+    "Conv2D": _conv2d, "DepthwiseConv2D": _depthwise, "Conv2DTranspose": _transposed, "Dense": _dense, "Affine": _affine, "Normalize": _normalize, "ReLU": _relu,
     "Table": _table, "MaxPool": _max_pool, "AveragePool": _average_pool, "UpSampling2D": _up_sampling, "Reshape": _reshape, "Flatten": _reshape,
     "Permute": lambda at, x: ops.transpose(x, (0, *at["dims"])),
     "Pad": lambda at, x: pad(x, at["pads"], 0.0),

@@ -24,6 +24,7 @@ from .layers import (
     QuantizedConv2DTranspose,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
+    QuantizedLayerNormalization,
     QuantizedMultiply,
     QuantizedUpSampling2D,
 )
@@ -34,7 +35,8 @@ from .specs import spec_of, start_kernel
 LAYERS: Mapping[str, type[QuantizedLayer]] = {
     "input": InputQuantizer, "conv2d": QuantizedConv2D, "conv_transpose2d": QuantizedConv2DTranspose,
     "depthwise2d": QuantizedDepthwiseConv2D, "dense": QuantizedDense,
-    "add": QuantizedAdd, "concat": QuantizedConcatenate, "multiply": QuantizedMultiply, "pool2d": QuantizedAveragePooling2D,
+    "add": QuantizedAdd, "concat": QuantizedConcatenate, "multiply": QuantizedMultiply,
+    "normalize": QuantizedLayerNormalization, "pool2d": QuantizedAveragePooling2D,
     "upsample2d": QuantizedUpSampling2D,
 }
 

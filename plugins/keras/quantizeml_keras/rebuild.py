@@ -147,6 +147,7 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "UpSampling2D": _plain(lambda at, name: keras.layers.UpSampling2D(at["size"], name=name)),
     "GlobalAveragePool": _plain(lambda at, name: keras.layers.GlobalAveragePooling2D(keepdims=True, name=name)),
     "ReLU": _plain(lambda at, name: keras.layers.ReLU(at["bound"], name=name)),
+    "Normalize": _plain(lambda at, name: keras.layers.LayerNormalization(epsilon=at["epsilon"], center=False, scale=False, name=name)),
     "Permute": _plain(lambda at, name: keras.layers.Permute(at["dims"], name=name)),
     "Reshape": _plain(lambda at, name: keras.layers.Reshape(at["shape"], name=name)),
     "Flatten": _plain(lambda at, name: keras.layers.Flatten(name=name)),

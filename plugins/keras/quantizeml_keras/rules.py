@@ -7,6 +7,7 @@
     affine                a BatchNormalization or Rescaling alone: a depthwise2d of one pixel
     pool2d                AveragePool [ReLU]; where the target has none, a depthwise2d of equal weights
     multiply, upsample2d  Multiply [ReLU];  UpSampling2D
+    normalize             [Flatten] Normalize [ReLU]: a LayerNormalization without its weights, which go into a neighbour
     pad                   ZeroPadding2D that no neighbour could take: a depthwise2d of one pixel, padded
     identity              the lines of conv2d without their convolution: a depthwise2d, or a conv2d, of one pixel that changes nothing
 
@@ -52,6 +53,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         "depthwise2d": (P("DepthwiseConv2D") >> POST, _depthwise2d),
         "identity": (ALONE, _identity),
         "multiply": (P("Multiply") >> P.opt(P("ReLU")), _multiply),
+        "normalize": (P.opt(P("Flatten")) >> P("Normalize") >> P.opt(P("ReLU")), _normalize),
         "pad": (P("Pad") >> POST, _pad),
         "pool2d": (P("AveragePool") >> P.opt(P("ReLU")), _average_pool),
         "upsample2d": (P("UpSampling2D"), _upsample),
@@ -102,6 +104,16 @@ def _average_pool(target: Target, match: Match) -> Block | Miss:
 def _multiply(target: Target, match: Match) -> Block | Miss:
     refusal = _incapable(target, {"multiply": True})
     return Miss(refusal) if refusal else Block(match.nodes[0].name, "multiply", match.inputs, match.output, activation=_activation(match))
+
+
+def _normalize(target: Target, match: Match) -> Block | Miss:
+    node, source = match.find("Normalize"), match.view.shapes[match.inputs[0]]
+    if match.find("Flatten") and (len(source) != 4 or source[1:3] != (1, 1)):
+        return Miss(f"a normalization over the flattened shape {source} is not supported, only of one pixel")
+    if refusal := _incapable(target, {"normalize": True}):
+        return Miss(refusal)
+    block = Block(node.name, "normalize", match.inputs, match.output, flatten=match.find("Flatten") is not None, activation=_activation(match))
+    return block.with_arrays(epsilon=np.array([node.native["epsilon"]]))
 
 
 def _upsample(target: Target, match: Match) -> Block | Miss:

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import parser
 
-from quantizeml_core import numerics
+from quantizeml_core import layernorm, numerics
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
@@ -89,6 +89,29 @@ def _multiply(program: Program, block: Block) -> Body:
     return _ended(program, block, lines, (like + min(corners), like + max(corners)), "")
 
 
+def _normalize(program: Program, block: Block) -> Body:
+    """`quantizeml_core.layernorm` in float64, where each of its steps is exact."""
+    channels = program.shapes[block.inputs[0]][1]
+    levels = ", ".join(f"{4.0**k:.1f}" for k in range(1, layernorm.LEVELS))
+    js = range(layernorm.SMALLEST_J, layernorm.SMALLEST_J + layernorm.LEVELS)
+    lines = [
+        f"flat = {'Flatten <axis = 1>' if block.flatten else 'Identity'} (X)", "x = Cast <to = 11> (flat)", "axes = Constant <value_ints = [1]> ()", "last = Constant <value_ints = [-1]> ()",
+        f"n = Constant <value = double {{{channels}.0}}> ()", "s1 = ReduceSum (x, axes)", "xx = Mul (x, x)", "s2 = ReduceSum (xx, axes)",
+        "nx = Mul (n, x)", "d = Sub (nx, s1)", "ns = Mul (n, s2)", "ss = Mul (s1, s1)", "v0 = Sub (ns, ss)", "e = Cast <to = 11> (Epsilon)",
+        "v1 = Add (v0, e)", "one = Constant <value = double {1.0}> ()", "v = Max (v1, one)",
+        f"levels = Constant <value = double[{layernorm.LEVELS - 1}] {{{levels}}}> ()", "wide = Unsqueeze (v, last)", "above = GreaterOrEqual (wide, levels)",
+        "counted = Cast <to = 7> (above)", "k = ReduceSum <keepdims = 0> (counted, last)",
+        f"quarters = Constant <value = double[{layernorm.LEVELS}] {{{', '.join(repr(4.0**-j) for j in js)}}}> ()",
+        f"halves = Constant <value = double[{layernorm.LEVELS}] {{{', '.join(repr(2.0 ** -(12 + j)) for j in js)}}}> ()",
+        "quarter = Gather (quarters, k)", "half_step = Gather (halves, k)", "vq = Mul (v, quarter)", "vf = Floor (vq)",
+        "big = Constant <value = double {17592186044416.0}> ()", "quotient = Div (big, vf)", "whole = Floor (quotient)", "root = Sqrt (whole)", "r = Floor (root)",
+        "dr = Mul (d, r)", "z0 = Mul (dr, half_step)", "half = Constant <value = double {0.5}> ()", "z1 = Add (z0, half)", "z = Floor (z1)",
+        "sum = Cast <to = 6> (z)",
+    ]
+    reach = np.full(channels, layernorm.reach(channels), np.int64)
+    return _ended(program, block, lines, (-reach, reach), f"c{channels}{'f' if block.flatten else ''}")
+
+
 def _average_pool(program: Program, block: Block) -> Body:
     """Windows are summed by a depthwise convolution with ones: in float32, exact below 2^24, or by ConvInteger."""
     assert block.pool is not None
@@ -146,5 +169,5 @@ def _add_reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
 
 BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
     "input": _input, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
-    "concat": _concat, "multiply": _multiply, "pool2d": _average_pool, "upsample2d": _upsample,
+    "concat": _concat, "multiply": _multiply, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
 }

@@ -7,12 +7,13 @@ from .base import QuantizedLayer
 from .ends import Dequantizer, InputQuantizer
 from .joins import QuantizedAdd, QuantizedConcatenate, QuantizedMultiply
 from .linear import QuantizedConv2D, QuantizedConv2DTranspose, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
+from .normalization import QuantizedLayerNormalization
 from .resampling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 
 __all__ = [
     "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D",
-    "QuantizedLayer", "QuantizedLinear", "QuantizedMultiply", "QuantizedUpSampling2D",
+    "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedMultiply", "QuantizedUpSampling2D",
 ]
 
 require_float64()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,21 @@ def _batch_normalization(layer: Any, call: Any, shapes: Sequence[Shape]) -> list
     beta = array(layer.beta).astype(np.float64) if layer.center else np.zeros_like(mean)
     scale = gamma / np.sqrt(variance + layer.epsilon)
     return [Step("Affine", {"scale": scale, "offset": beta - mean * scale}, shapes[0])]
+
+
+def _layer_normalization(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    axis = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    if getattr(layer, "rms_scaling", False) or axis not in ([-1], [len(shapes[0]) - 1]):
+        return "a LayerNormalization by root mean squares, or of other axes than the last, is not supported"
+    gamma = array(layer.gamma).astype(np.float64) if layer.scale else np.ones(1)
+    beta = array(layer.beta).astype(np.float64) if layer.center else np.zeros(1)
+    first = Step("Normalize", {"epsilon": float(layer.epsilon)}, shapes[0], "normalized")
+    return [first, Step("Affine", {"scale": gamma, "offset": beta}, shapes[0])] if layer.scale or layer.center else [replace(first, suffix="")]
+
+
+def _layer_scale(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    """Of keras.applications.convnext: a factor for each channel."""
+    return [Step("Affine", {"scale": array(layer.gamma).astype(np.float64), "offset": np.zeros(1)}, shapes[0])]
 
 
 def _rescaling(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
@@ -74,7 +90,7 @@ def _function(name: str) -> Reader:
 
 ELEMENTWISE = {
     "Activation": _activation, "BatchNormalization": _batch_normalization, "ELU": _function("elu"), "Gelu": _function("gelu"),
-    "HardSigmoid": _function("hard_sigmoid"), "HardSilu": _function("hard_silu"), "LeakyReLU": _leaky, "LeakyRelu": _function("leaky_relu"),
+    "HardSigmoid": _function("hard_sigmoid"), "HardSilu": _function("hard_silu"), "LayerNormalization": _layer_normalization, "LayerScale": _layer_scale, "LeakyReLU": _leaky, "LeakyRelu": _function("leaky_relu"),
     "Normalization": _normalization, "PReLU": _prelu, "ReLU": _relu, "Relu": _relu, "Relu6": _function("relu6"), "Rescaling": _rescaling,
     "Sigmoid": _function("sigmoid"), "Silu": _function("silu"), "Tanh": _function("tanh"),
 }

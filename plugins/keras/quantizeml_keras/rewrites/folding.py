@@ -2,6 +2,7 @@
 
     Linear -> Affine         W' = W * scale (per filter),  b' = b * scale + offset
     Affine -> Dense          W' = scale * W (per input),   b' = b + offset W
+    Affine -> Conv2D 1x1     the same: a dense layer on each pixel
     Affine -> Affine         one
     MaxPool -> Affine        Affine -> MaxPool, where every scale is positive: a maximum commutes with what grows
     GlobalAveragePool -> Affine      Affine -> GlobalAveragePool: a mean commutes with every affine function
@@ -40,6 +41,19 @@ def _before_dense(graph: Graph, node: Node) -> Edit | str | None:
     bias = (0.0 if dense.native["bias"] is None else dense.native["bias"]) + offset @ kernel
     folded = changed(dense, kernel=kernel * scale[:, None], bias=np.asarray(bias))
     return Edit((node, dense), (replace(folded, inputs=node.inputs),))
+
+
+def _before_pointwise(graph: Graph, node: Node) -> Edit | str | None:
+    conv = graph.only_reader(node.outputs[0])
+    if node.op != "Affine" or conv is None or conv.op != "Conv2D" or conv.native["kernel"].shape[:2] != (1, 1) or conv.native["groups"] != 1:
+        return None
+    if any(conv.native["pads"]) or node.inputs[0] in graph.entries:
+        return None
+    kernel = np.asarray(conv.native["kernel"], np.float64)
+    scale, offset = (np.broadcast_to(node.native[k], kernel.shape[2:3]) for k in ("scale", "offset"))
+    bias = (0.0 if conv.native["bias"] is None else conv.native["bias"]) + offset @ kernel[0, 0]
+    folded = changed(conv, kernel=kernel * scale[:, None], bias=np.asarray(bias))
+    return Edit((node, conv), (replace(folded, inputs=node.inputs),))
 
 
 def _twice(graph: Graph, node: Node) -> Edit | str | None:
@@ -85,4 +99,5 @@ FOLDING = (
     Rewrite("move_batch_normalization_before_pooling", _behind_pool),
     Rewrite("fold_batch_normalization", _behind_linear),
     Rewrite("fold_into_dense", _before_dense),
+    Rewrite("fold_into_pointwise", _before_pointwise),
 )
