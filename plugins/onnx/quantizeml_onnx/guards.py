@@ -241,6 +241,24 @@ def channel_concat(view: OnnxView, node: Node) -> str | None:
     return f"it joins {count} tensors ({len(node.inputs)} computed), only two computed ones can be quantized"
 
 
+def to_last(view: OnnxView, node: Node) -> str | None:
+    """Channels first to channels last."""
+    return None if ints(node, "perm", ()) == (0, 2, 3, 1) else "it is no transposition from channels first to channels last"
+
+
+def to_first(view: OnnxView, node: Node) -> str | None:
+    """Channels last to channels first."""
+    return None if ints(node, "perm", ()) == (0, 3, 1, 2) else "it is no transposition from channels last to channels first"
+
+
+def bare(view: OnnxView, node: Node) -> str | None:
+    """A layer normalization over the last of four axes whose gamma is one and whose beta is absent."""
+    gamma, axis = operand(view, node, 1), node.native.attributes.get_int("axis", -1)
+    if axis not in (-1, 3) or len(view.shape(node.inputs[0]) or ()) != 4:
+        return "it normalizes over other axes than the channels of an image"
+    return None if gamma is not None and (gamma == 1).all() and not present(node, 2) else "its scale and bias could not be taken out"
+
+
 #: Modes of a nearest Resize that repeat each pixel, whatever the whole factor: (coordinate_transformation_mode, nearest_mode).
 REPEATING = frozenset({
     ("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"), ("half_pixel", "round_prefer_ceil"),

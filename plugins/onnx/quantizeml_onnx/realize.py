@@ -53,7 +53,7 @@ def _native_shape(program: Program, block: Block) -> list[int | None]:
 
 def _model(header: onnx.GraphProto, emitted: Emitted, remainder: _Remainder | None, opset: int, config: Mapping[str, Any]) -> onnx.ModelProto:
     model = helper.make_model(
-        _graph(header, emitted, remainder), functions=[*emitted.functions], ir_version=IR_VERSION, producer_name="quantizeml",
+        _graph(header, emitted, remainder), functions=[*emitted.functions, *(remainder.functions if remainder else ())], ir_version=IR_VERSION, producer_name="quantizeml",
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in _imports(remainder, emitted, opset).items()],
     )
     helper.set_model_props(model, {CONFIG_KEY: json.dumps(config)})
@@ -66,6 +66,8 @@ class _Remainder:
     def __init__(self, model: ir.Model, nodes: Iterable[ir.Node]) -> None:
         self.nodes = tuple(nodes)
         self.opset = model.opset_imports.get("", OPSET)
+        called = {(node.domain, node.op_type) for node in self.nodes}
+        self.functions = [ir.to_proto(f) for key, f in model.functions.items() if key[:2] in called]
         self.imports = dict(model.opset_imports)
         used = {v.name for node in self.nodes for v in _reads(node)}
         self.initializers = [v for name, v in model.graph.initializers.items() if name in used]

@@ -6,6 +6,7 @@
     add                   Add [Relu | Clip]
     concat                Concat of two tensors
     multiply              Mul of two tensors [Relu | Clip]
+    normalize             LayerNormalization without weights between two transpositions: over the channels of each pixel [Relu | Clip]
     pool2d                AveragePool [Relu | Clip]; where the target has none, a depthwise2d of equal weights
     upsample2d            Resize that repeats pixels
     identity              the lines of conv2d without their Conv, on images: a conv2d whose 1x1 kernel is the identity
@@ -66,6 +67,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("depthwise2d", P("Conv", guards.depthwise) >> POST, partial(_convolution, "depthwise2d")),
         rule("identity", ALONE, _identity),
         rule("multiply", P("Mul", guards.product) >> P.opt(RELU), _multiply),
+        rule("normalize", P("Transpose", guards.to_last) >> P("LayerNormalization", guards.bare) >> P("Transpose", guards.to_first) >> P.opt(RELU), _normalize),
         rule("pool2d", P("AveragePool", guards.average_pool) >> P.opt(RELU), _average_pool),
         rule("upsample2d", P("Resize", guards.repeats), _upsample),
     )
@@ -142,6 +144,14 @@ def _concat(target: Target, match: Match) -> Block | Miss:
 def _multiply(target: Target, match: Match) -> Block | Miss:
     refusal = _incapable(target, {"multiply": True})
     return Miss(refusal) if refusal else Block(match.nodes[0].name, "multiply", match.inputs, match.output, activation=_activation(match))
+
+
+def _normalize(target: Target, match: Match) -> Block | Miss:
+    node = match.find("LayerNormalization")
+    if refusal := _incapable(target, {"normalize": True}):
+        return Miss(refusal)
+    epsilon = np.array([node.native.attributes.get_float("epsilon", 1e-5)])
+    return Block(node.name, "normalize", match.inputs, match.output, activation=_activation(match), arrays={"epsilon": epsilon})
 
 
 def _average_pool(target: Target, match: Match) -> Block | Miss:

@@ -14,6 +14,7 @@ from . import (
     affine,
     auto_pad,
     batch_normalization,
+    channels_first,
     clip,
     concat,
     constant_folding,
@@ -56,6 +57,8 @@ BUILTIN_REWRITES: tuple[Rewrite, ...] = (
     global_average_pool.REDUCE_MEAN,
     global_average_pool.AVERAGE_POOL,
     transposed_flatten.REWRITE,
+    channels_first.REWRITE,
+    channels_first.MERGE,
     sum.REWRITE,
     concat.REWRITE,
 )

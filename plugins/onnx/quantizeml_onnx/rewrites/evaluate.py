@@ -103,10 +103,15 @@ def _mean_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
     return _top(peaks), 2 + math.prod(arrays[0].shape[1:])
 
 
+def _layer_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
+    smallest = math.sqrt(max(float(arrays[0].astype(np.float64).var(axis=-1).min()), 0.0) + 1e-12)
+    return max(float(np.abs(arrays[1]).max()), 1.0) * peaks[0] / min(smallest, 1.0) + _top(peaks[2:]), 2 * arrays[0].shape[-1] + 12
+
+
 GROWTH: Mapping[str, Growth] = {
     "Add": _sum, "Sub": _sum, "Sum": _sum, "Mul": _product, "Div": _quotient, "PRelu": _product, "Conv": _linear(0), "MatMul": _linear(-1),
     "Gemm": _gemm_growth, "BatchNormalization": _normalized, "ReduceMean": _mean_growth, "GlobalAveragePool": _mean_growth,
-    "AveragePool": _mean_growth,
+    "AveragePool": _mean_growth, "LayerNormalization": _layer_growth,
 }
 
 
@@ -122,6 +127,14 @@ def _gemm(x: Arrays, a: Attributes) -> np.ndarray:
     left = x[0].T if a.get("transA", 0) else x[0]
     y = kernels.matmul(left, x[1].T if a.get("transB", 0) else x[1]) * a.get("alpha", 1.0)
     return y if len(x) < 3 or x[2] is None else y + a.get("beta", 1.0) * x[2]
+
+
+def _layer_normalization(x: Arrays, a: Attributes) -> np.ndarray:
+    if a.get("axis", -1) not in (-1, x[0].ndim - 1):
+        raise Unprovable("LayerNormalization of several axes")
+    deviation = x[0] - x[0].mean(axis=-1, keepdims=True)
+    y = deviation / np.sqrt(np.square(deviation).mean(axis=-1, keepdims=True) + a.get("epsilon", 1e-5)) * x[1]
+    return y if len(x) < 3 or x[2] is None else y + x[2]
 
 
 def _batch_normalization(x: Arrays, a: Attributes) -> np.ndarray:
@@ -248,6 +261,7 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "Gemm": _gemm,
     "MatMul": lambda x, a: kernels.matmul(x[0], x[1]),
     "BatchNormalization": _batch_normalization,
+    "LayerNormalization": _layer_normalization,
     "MaxPool": lambda x, a: kernels.max_pool(x[0], a),
     "AveragePool": lambda x, a: kernels.average_pool(x[0], a),
     "GlobalAveragePool": lambda x, a: x[0].mean(axis=tuple(range(2, x[0].ndim)), keepdims=True),
