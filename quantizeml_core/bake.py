@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import numerics, tables
+from .attention import FRACTION, score_multiplier
 from .blocks import LINEAR, Block
 from .blueprint import Blueprint
 from .entry import spread
@@ -61,8 +62,17 @@ def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bi
         arrays = _arrays(block, plan.layers[block.name], solutions[block.name], source, bias_mantissa_bits)
         if block.kind == "normalize":
             arrays["epsilon"] = _epsilon(block, blueprint.channels(block.output), formats[block.inputs[0]])
+        if block.kind == "attention":
+            arrays |= _scores(block, formats)
         blocks.append(replace(block, arrays=arrays))
     return Program(tuple(blocks), formats, blueprint.outputs, dict(blueprint.shapes))
+
+
+def _scores(block: Block, formats: Mapping[str, Format]) -> Arrays:
+    """What turns a difference of scores into 1/256 of a power of two."""
+    steps = [float(formats[t].step[0]) for t in block.inputs[:2]]
+    multiplier, shift = score_multiplier(float(block.arrays["scale"][0]) * steps[0] * steps[1] * np.log2(np.e) * 2**FRACTION)
+    return {"score_multiplier": np.array([multiplier], np.int64), "score_shift": np.array([shift], np.int64)}
 
 
 def _epsilon(block: Block, channels: int, source: Format) -> Ints:

@@ -7,6 +7,7 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
     dense                 weight (F, Cin), Cin in C,H,W order when `flatten`
     conv_transpose2d      weight (F, C, kh, kw)            bias (F,)     `pads` are cropped; negative ones grow the output at its end
     multiply              two inputs of one rank; axes of size 1 are repeated, as numpy does
+    attention             three inputs: queries, keys, values; every pixel is a token, `groups` is the number of heads, `scale` (1,) multiplies the scores
     normalize             layer normalization over the channels of each pixel, without weights; `epsilon` (1,), an integer in a program
     pool2d                `pool` of kind `avg`: the mean over windows, padded pixels count as zeros
     upsample2d            `strides` are the factors (h, w) by which each pixel is repeated
@@ -48,6 +49,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "add": Kind((), frozenset({"activation"}), inputs=2),
     "concat": Kind((), frozenset(), inputs=2),
     "multiply": Kind((), frozenset({"activation"}), inputs=2),
+    "attention": Kind(("scale",), frozenset(), inputs=3),
     "normalize": Kind(("epsilon",), frozenset({"activation"})),
     "pool2d": Kind((), frozenset({"activation"})),
     "upsample2d": Kind((), frozenset()),

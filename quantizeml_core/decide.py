@@ -22,6 +22,10 @@ from .plan import LayerPlan, Plan
 from .target import Target
 
 
+SUMMED: Mapping[str, int] = {"normalize": 1, "attention": 2}
+"""Kinds that sum over channels, and how many of their inputs they do that with."""
+
+
 def decide(blueprint: Blueprint, ranges: Mapping[str, Range], params: QuantizationParams, target: Target) -> Plan:
     """The default plan. `params` must be resolved against the target (no field left None but `last_output_bits` and `input_dtype`)."""
     first = _first_linear(blueprint)
@@ -35,11 +39,11 @@ def decide(blueprint: Blueprint, ranges: Mapping[str, Range], params: Quantizati
 
 
 def _whole(blueprint: Blueprint) -> set[str]:
-    """Tensors whose channels are summed as they are, by a normalization, directly or behind blocks that only move: one step for all channels."""
+    """Tensors whose channels are summed as they are, by a normalization or an attention, directly or behind blocks that only move: one step for all channels."""
     found: set[str] = set()
     for block in reversed(blueprint.blocks):
-        if block.kind == "normalize" or (block.output in found and moves(block)):
-            found.update(block.inputs)
+        if block.kind in SUMMED or (block.output in found and moves(block)):
+            found.update(block.inputs[: SUMMED.get(block.kind)])
     return found
 
 

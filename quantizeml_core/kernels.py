@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from . import layernorm, numerics
+from .attention import attend
 from .blocks import Block, Pool
 from .numerics import Ints
 
@@ -85,6 +86,12 @@ def normalize(block: Block, x: Ints) -> Ints:
     """Layer normalization over the channels, then the usual tail."""
     flat = x.reshape(len(x), -1) if block.flatten else x
     return _post(block, layernorm.normalize(flat, int(block.arrays["epsilon"][0])))
+
+
+def attention(block: Block, q: Ints, k: Ints, v: Ints) -> Ints:
+    """Scaled dot-product attention of all pixels, then the usual tail."""
+    multiplier, shift = (int(block.arrays[name][0]) for name in ("score_multiplier", "score_shift"))
+    return _post(block, attend(q, k, v, block.groups, multiplier, shift))
 
 
 def max_pool(x: Ints, pool: Pool) -> Ints:
@@ -190,5 +197,5 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 
 KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
-    "concat": concat, "multiply": multiply, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
+    "concat": concat, "multiply": multiply, "attention": attention, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
 }

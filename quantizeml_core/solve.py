@@ -6,12 +6,12 @@ channel, w' = w * step_in, so acc_step is the step of w' alone, per filter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import numerics, tables
+from . import attention, numerics, tables
 from .align import bound
 from .blocks import LINEAR, Block, moves
 from .blueprint import Blueprint
@@ -197,11 +197,18 @@ class _Solver:
         return self._rescaled(block, layer, x * y)
 
     def _normalize(self, block: Block, layer: LayerPlan) -> Solution:
-        step = self.formats[block.inputs[0]].step
-        if np.any(step != step[0]):
-            raise ModelError("its input has several scales, a layer normalization needs one for all channels", where=f"`{block.name}`",
-                             do="Put a convolution between the concatenation and the normalization")
+        self._one_scale(block, block.inputs)
         return self._rescaled(block, layer, np.array([2.0**-FRACTION]))
+
+    def _attention(self, block: Block, layer: LayerPlan) -> Solution:
+        self._one_scale(block, block.inputs[:2])
+        return self._rescaled(block, layer, self.formats[block.inputs[2]].step * 2.0**-attention.FRACTION)
+
+    def _one_scale(self, block: Block, tensors: Sequence[str]) -> None:
+        """Sums over channels ask for one step of all of them; only a concatenation cannot give that."""
+        if any(np.any(self.formats[t].step != self.formats[t].step[0]) for t in tensors):
+            raise ModelError(f"an input of this {block.kind} has several scales, it needs one for all channels", where=f"`{block.name}`",
+                             do="Put a convolution between the concatenation and it")
 
     def _pool2d(self, block: Block, layer: LayerPlan) -> Solution:
         assert block.pool is not None

@@ -36,13 +36,26 @@ def tokens() -> keras.Model:
     return keras.Model(entry, layers.Conv1D(4, 1, name="last")(layers.ReLU(name="relu")(x)), name="tokens")
 
 
+def transformer() -> keras.Model:
+    """An encoder block on a sequence, between two convolutions."""
+    x = entry = keras.Input((24, 6), name="steps")
+    x = layers.Conv1D(32, 3, padding="same", activation="relu", name="embed")(x)
+    y = layers.LayerNormalization(name="norm_1")(x)
+    y = layers.MultiHeadAttention(4, 8, name="attend")(y, y)
+    x = layers.Add(name="add_1")([x, y])
+    y = layers.LayerNormalization(name="norm_2")(x)
+    y = layers.Conv1D(32, 1, name="narrow")(layers.Conv1D(64, 1, activation="gelu", name="wide")(y))
+    x = layers.Add(name="add_2")([x, y])
+    return keras.Model(entry, layers.Conv1D(4, 1, name="last")(x), name="transformer")
+
+
 def shaken(model: keras.Model) -> keras.Model:
     """Random weights that also move gammas and betas off one and zero."""
     model.set_weights([w + RNG.normal(size=w.shape) * 0.2 for w in model.get_weights()])
     return model
 
 
-NETS = {"convnext": (convnext, (64, 16, 16, 3)), "tokens": (tokens, (64, 20, 6))}
+NETS = {"convnext": (convnext, (64, 16, 16, 3)), "tokens": (tokens, (64, 20, 6)), "transformer": (transformer, (64, 24, 6))}
 
 
 @pytest.fixture(scope="module", params=NETS)
@@ -71,9 +84,11 @@ def test_the_exported_file_computes_them_too(case: tuple[keras.Model, np.ndarray
 
 
 def test_the_error_is_that_of_eight_bits(case: tuple[keras.Model, np.ndarray, Result]) -> None:
-    """30 dB: what 8-bit tensors of a few layers in a row leave; the normalization itself is a thousand times finer."""
+    """30 dB: what 8-bit tensors of a few layers in a row leave; the normalization itself is a thousand times finer. 25 dB behind an attention: these scores
+    have a deviation of 2.6, and the float attention alone keeps 32 dB of an 8-bit input, 36 dB of 8-bit queries, keys and values."""
     model, x, result = case
-    assert decibels(np.asarray(model(x)), np.asarray(result.model(x)).reshape(model(x).shape)) > 30
+    bar = 25 if model.name == "transformer" else 30
+    assert decibels(np.asarray(model(x)), np.asarray(result.model(x)).reshape(model(x).shape)) > bar
 
 
 def test_training_reaches_through_a_normalization() -> None:

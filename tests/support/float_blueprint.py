@@ -26,6 +26,12 @@ def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
         return x * _wide(block.arrays.get("scale", np.ones(1)), x.ndim) + _wide(block.arrays.get("offset", np.zeros(1)), x.ndim)
     if block.kind == "concat":
         return np.concatenate(inputs, axis=1)
+    if block.kind == "attention":
+        q, k, v = (t.reshape(len(t), block.groups, t.shape[1] // block.groups, -1).swapaxes(-1, -2) for t in inputs)
+        scores = q @ k.swapaxes(-1, -2) * float(block.arrays["scale"][0])
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        mean = weights @ v / weights.sum(axis=-1, keepdims=True)
+        return mean.swapaxes(-1, -2).reshape(inputs[2].shape)
     if block.kind == "normalize":
         x = inputs[0].reshape(len(inputs[0]), -1) if block.flatten else inputs[0]
         mean = x.mean(axis=1, keepdims=True)

@@ -57,6 +57,15 @@ def _normalize(at: Mapping[str, Any], x: Tensor) -> Tensor:
     return ops.divide(deviation, ops.sqrt(ops.add(ops.mean(ops.square(deviation), axis=-1, keepdims=True), at["epsilon"])))
 
 
+def _attention(at: Mapping[str, Any], *inputs: Tensor) -> Tensor:
+    def tokens(x: Tensor) -> Tensor:
+        return ops.transpose(ops.reshape(x, (-1, x.shape[1] * x.shape[2], at["heads"], x.shape[3] // at["heads"])), (0, 2, 1, 3))
+
+    q, k, v = map(tokens, inputs)
+    weights = ops.softmax(ops.multiply(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))), at["scale"]), axis=-1)
+    return ops.reshape(ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3)), (-1, *inputs[2].shape[1:]))
+
+
 def _relu(at: Mapping[str, Any], x: Tensor) -> Tensor:
     return ops.relu(x) if at["bound"] is None else ops.clip(x, 0, at["bound"])
 
@@ -99,8 +108,8 @@ def _as(array: np.ndarray, x: Tensor) -> Tensor:
 
 
 OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
-    "Conv2D": _conv2d, "DepthwiseConv2D": _depthwise, "Conv2DTranspose": _transposed, "Dense": _dense, "Affine": _affine, "Normalize": _normalize, "ReLU": _relu,
-    "Table": _table, "MaxPool": _max_pool, "AveragePool": _average_pool, "UpSampling2D": _up_sampling, "Reshape": _reshape, "Flatten": _reshape,
+    "Conv2D": _conv2d, "DepthwiseConv2D": _depthwise, "Conv2DTranspose": _transposed, "Dense": _dense, "Affine": _affine,
+    "Normalize": _normalize, "Attention": _attention, "ReLU": _relu, "Table": _table, "MaxPool": _max_pool, "AveragePool": _average_pool, "UpSampling2D": _up_sampling, "Reshape": _reshape, "Flatten": _reshape,
     "Permute": lambda at, x: ops.transpose(x, (0, *at["dims"])),
     "Pad": lambda at, x: pad(x, at["pads"], 0.0),
     "GlobalAveragePool": lambda at, x: ops.mean(x, axis=(1, 2), keepdims=True),

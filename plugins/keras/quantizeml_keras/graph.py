@@ -17,6 +17,7 @@
     Permute              dims: of the axes behind the batch, which counts as 0          any
     Reshape, Flatten     shape, without the batch                                       any
     Add, Multiply        two operands of one shape (Multiply: or of one pixel)          any
+    Attention            heads, scale: softmax(q k^T scale) v; queries, keys, values    three of (B, H, W, C)
     Concatenate          two operands, on the last axis                                 any
 
 Pads are top, left, bottom, right. Every other operation is opaque: its class name behind `keras::`, attribute `reason` when one is known. A node that

@@ -18,6 +18,7 @@ from .layers import (
     Dequantizer,
     InputQuantizer,
     QuantizedAdd,
+    QuantizedAttention,
     QuantizedAveragePooling2D,
     QuantizedConcatenate,
     QuantizedConv2D,
@@ -36,7 +37,7 @@ LAYERS: Mapping[str, type[QuantizedLayer]] = {
     "input": InputQuantizer, "conv2d": QuantizedConv2D, "conv_transpose2d": QuantizedConv2DTranspose,
     "depthwise2d": QuantizedDepthwiseConv2D, "dense": QuantizedDense,
     "add": QuantizedAdd, "concat": QuantizedConcatenate, "multiply": QuantizedMultiply,
-    "normalize": QuantizedLayerNormalization, "pool2d": QuantizedAveragePooling2D,
+    "attention": QuantizedAttention, "normalize": QuantizedLayerNormalization, "pool2d": QuantizedAveragePooling2D,
     "upsample2d": QuantizedUpSampling2D,
 }
 

@@ -6,6 +6,7 @@
     add, concat           Add [ReLU];  Concatenate
     affine                a BatchNormalization or Rescaling alone: a depthwise2d of one pixel
     pool2d                AveragePool [ReLU]; where the target has none, a depthwise2d of equal weights
+    attention             Attention
     multiply, upsample2d  Multiply [ReLU];  UpSampling2D
     normalize             [Flatten] Normalize [ReLU]: a LayerNormalization without its weights, which go into a neighbour
     pad                   ZeroPadding2D that no neighbour could take: a depthwise2d of one pixel, padded
@@ -45,6 +46,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
     """The rules of this frontend for one target."""
     lines: Mapping[str, tuple[P, Build]] = {
         "add": (P("Add") >> P.opt(P("ReLU")), _add),
+        "attention": (P("Attention"), _attention),
         "affine": (P("Affine") >> POST, _affine),
         "concat": (P("Concatenate"), _concat),
         "conv2d": (P("Conv2D") >> POST, _conv2d),
@@ -104,6 +106,14 @@ def _average_pool(target: Target, match: Match) -> Block | Miss:
 def _multiply(target: Target, match: Match) -> Block | Miss:
     refusal = _incapable(target, {"multiply": True})
     return Miss(refusal) if refusal else Block(match.nodes[0].name, "multiply", match.inputs, match.output, activation=_activation(match))
+
+
+def _attention(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    if refusal := _incapable(target, {"attention": True}):
+        return Miss(refusal)
+    block = Block(node.name, "attention", match.inputs, match.output, groups=node.native["heads"])
+    return block.with_arrays(scale=np.array([node.native["scale"]]))
 
 
 def _normalize(target: Target, match: Match) -> Block | Miss:

@@ -12,12 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from quantizeml_core.errors import ModelError
 from quantizeml_core.match import Node
 
 from .functions import inlined
 from .graph import OPAQUE, Graph, Shape
+from .multi_head import attended, output_projection, projections
 from .readers import ON_ANY_SHAPE, SEQUENCES, Step, read
 
 
@@ -82,6 +84,8 @@ class _Trace:
         if type(call.operation).__name__ in ("Lambda", "FunctionLayer") and (inside := inlined(call)) is not None:
             only = list(calls(inside))
             return self.layer(only[0], inputs, name) if len(only) == 1 else self.model(inside, inputs, f"{name}/")
+        if type(call.operation).__name__ == "MultiHeadAttention" and attended(call) is None and all(t in self.images for t in inputs):
+            return self.attention(call, inputs, name)
         if self.is_sequence(call, inputs):
             return self.on_images(call, inputs, name)
         steps = read(call.operation, call, [self.shapes[t] for t in inputs])
@@ -113,6 +117,27 @@ class _Trace:
         sequence = self.reshape(result, f"{name}/sequence", (batch, length, channels))
         self.images[sequence] = result
         return [sequence]
+
+    def attention(self, call: Any, inputs: list[str], name: str) -> list[str]:
+        """Four dense layers on images of one row, and the attention between them."""
+        query, value, key = (self.images[t] for t in (inputs[0], inputs[1], inputs[-1]))
+        tensors = [self.projected(f"{name}/{part}", source, *weights) for part, source, weights in projections(call.operation, query, key, value)]
+        mixed = self.free(f"{name}/attention")
+        self.shapes[mixed] = (*self.shapes[tensors[0]][:3], self.shapes[tensors[2]][3])
+        layer = call.operation
+        heads = {"heads": layer.num_heads, "scale": 1 / np.sqrt(layer.key_dim), "layer": "MultiHeadAttention"}
+        self.nodes.append(Node(mixed, "Attention", tuple(tensors), (mixed,), heads))
+        result = self.projected(name, mixed, *output_projection(layer))
+        sequence = self.reshape(result, f"{name}/sequence", (self.shapes[result][0], *self.shapes[result][2:]))
+        self.images[sequence] = result
+        return [sequence]
+
+    def projected(self, name: str, source: str, kernel: np.ndarray, bias: np.ndarray | None) -> str:
+        found = self.free(name)
+        self.shapes[found] = (*self.shapes[source][:3], kernel.shape[-1])
+        at = {"kernel": kernel[None, None], "bias": bias, "strides": (1, 1), "pads": (0, 0, 0, 0), "groups": 1, "layer": "MultiHeadAttention"}
+        self.nodes.append(Node(found, "Conv2D", (source,), (found,), at))
+        return found
 
     def image(self, tensor: str) -> str:
         """The image of one row that a sequence is."""

@@ -21,7 +21,7 @@ BASES = {
     "input_conv2d": "QuantizedInputConv2D", "conv2d": "QuantizedConv2D", "depthwise2d": "QuantizedDepthwise2D",
     "dense": "QuantizedDense1D", "add": "QuantizedAdd", "concat": "QuantizedConcat", "input": "InputQuantizer",
     "conv_transpose2d": "QuantizedConvTranspose2D", "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D",
-    "upsample2d": "QuantizedUpsample2D", "normalize": "QuantizedLayerNormalization",
+    "upsample2d": "QuantizedUpsample2D", "normalize": "QuantizedLayerNormalization", "attention": "QuantizedAttention",
 }
 
 #: function parameter -> (array of the integer block, suffix of the initializer's name)
@@ -29,8 +29,12 @@ PARAMETERS = {
     "scale": ("scale", "_scale"), "zp": ("zero_point", "_zp"), "x_pad_value": ("pad_value", "_Xpad"), "W": ("weight", "_Wi"),
     "bias": ("bias", "_B"), "pads": ("pads", "_pads"), "ActScale": ("table_multiplier", "_M_act"), "ActShift": ("table_shift", "_S_act"),
     "LUT_values": ("table", "_LUT"), "max_value": ("bound", "_max_value"), "Xs": ("x_shift", "_x1_shift"), "Ys": ("y_shift", "_x2_shift"),
+    "ScoreScale": ("score_multiplier", "_M_score"), "ScoreShift": ("score_shift", "_S_score"),
     "Epsilon": ("epsilon", "_epsilon"), "Scale": ("multiplier", "_M"), "Shift": ("shift", "_S_out"),
 }
+
+#: block kind -> the parameters of those that have no weights
+UNWEIGHTED = {"input": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (), "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift")}
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def op_type(block: Block, base: str) -> str:
 
 def parameters(block: Block, base: str) -> tuple[str, ...]:
     """Function parameters that hold initializers, in the contract's order."""
-    names = {"input": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (), "normalize": ("Epsilon",)}.get(base, ("W", "bias"))
+    names = UNWEIGHTED.get(base, ("W", "bias"))
     if base == "input_conv2d" or "pad_value" in block.arrays:
         names = ("x_pad_value", *names)
     if base in ("input_conv2d", "conv2d", "conv_transpose2d", "depthwise2d"):
@@ -85,6 +89,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
     facts = {
         "a product of two tensors": block.kind == "multiply",
         "average pooling over windows": block.kind == "pool2d",
+        "an attention": block.kind == "attention",
         "a layer normalization": block.kind == "normalize",
         "a transposed convolution": block.kind == "conv_transpose2d",
         "upsampling": block.kind == "upsample2d",

@@ -48,7 +48,7 @@ def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
         values = {block.name + contract.PARAMETERS[p][1]: initializer(program, block, p) for p in call.parameters}
         initializers += [numpy_helper.from_array(v, k) for k, v in values.items()]
         nodes.append(_node(program, block, call, body, names, tuple(values)))
-        data = ("X", "Y")[: len(block.inputs)]
+        data = ("X", "Y", "V")[: len(block.inputs)]
         bodies[call.domain, call.op_type, body.overload] = (call, body, (*data, *call.parameters))
         slow |= {block.name: body.slow} if body.slow else {}
     node, scales = _dequantizer(program, names)
@@ -93,7 +93,7 @@ def initializer(program: Program, block: Block, parameter: str) -> np.ndarray:
     if parameter == "x_pad_value":
         channels = block.arrays["weight"].shape[1] * block.groups
         return block.arrays.get("pad_value", np.zeros(channels, np.int32)).astype(np.int32)
-    if parameter in ("Shift", "ActShift"):
+    if parameter in ("Shift", "ActShift", "ScoreShift"):
         power = np.exp2(block.arrays[array].astype(np.float64)).astype(np.float32)
         return _broadcast(block, power).reshape(wide)
     value = block.arrays[array].astype(_DTYPES.get(parameter, block.arrays[array].dtype))

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import parser
 
-from quantizeml_core import layernorm, numerics
+from quantizeml_core import attention, layernorm, numerics
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
@@ -87,6 +87,30 @@ def _multiply(program: Program, block: Block) -> Body:
     like = np.zeros_like(block.arrays.get("shift", np.zeros(1)), np.int64)
     lines = ["x = Cast <to = 6> (X)", "y = Cast <to = 6> (Y)", "sum = Mul (x, y)"]
     return _ended(program, block, lines, (like + min(corners), like + max(corners)), "")
+
+
+def _attention(program: Program, block: Block) -> Body:
+    """`quantizeml_core.attention` in float64, where each of its steps is exact."""
+    _, channels, height, width = program.shapes[block.output]
+    inner = program.shapes[block.inputs[0]][1]
+    size = f"[0, {channels}, {height}, {width}]" if height and width else f"[0, {channels}, 1, -1]"
+
+    def heads(name: str, source: str, count: int) -> list[str]:
+        return [f"{name}c = Cast <to = 11> ({source})", f"{name}s = Constant <value_ints = [0, {block.groups}, {count // block.groups}, -1]> ()",
+                f"{name}h = Reshape ({name}c, {name}s)"]
+
+    lines = [
+        *heads("q", "X", inner), *heads("k", "Y", inner), *heads("v", "V", channels), "qt = Transpose <perm = [0, 1, 3, 2]> (qh)", "a = MatMul (qt, kh)",
+        "last = Constant <value_ints = [-1]> ()", "top = ReduceMax (a, last)", "below = Sub (top, a)", "m = Cast <to = 11> (ScoreScale)",
+        "f0 = Cast <to = 11> (ScoreShift)", "r = Div (m, f0)", "x0 = Mul (below, r)", "half = Constant <value = double {0.5}> ()", "x1 = Add (x0, half)",
+        "x2 = Floor (x1)", "most = Constant <value = double {4095.0}> ()", "x3 = Min (x2, most)", "u = Cast <to = 7> (x3)",
+        f"table = Constant <value = double[{attention.ENTRIES}] {{{', '.join(f'{e}.0' for e in attention.TABLE)}}}> ()", "e = Gather (table, u)",
+        "total = ReduceSum (e, last)", "vt = Transpose <perm = [0, 1, 3, 2]> (vh)", "n = MatMul (e, vt)", "big = Constant <value = double {512.0}> ()",
+        "n0 = Mul (n, big)", "n1 = Add (n0, total)", "two = Constant <value = double {2.0}> ()", "tt = Mul (total, two)", "y0 = Div (n1, tt)", "y1 = Floor (y0)",
+        "y2 = Transpose <perm = [0, 1, 3, 2]> (y1)", f"ys = Constant <value_ints = {size}> ()", "y3 = Reshape (y2, ys)", "sum = Cast <to = 6> (y3)",
+    ]
+    low, high = (end << attention.FRACTION for end in program.formats[block.inputs[2]].range)
+    return _ended(program, block, lines, (np.full(channels, low, np.int64), np.full(channels, high, np.int64)), f"h{block.groups}c{channels}_{inner}_{height}_{width}")
 
 
 def _normalize(program: Program, block: Block) -> Body:
@@ -169,5 +193,5 @@ def _add_reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
 
 BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
     "input": _input, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
-    "concat": _concat, "multiply": _multiply, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
+    "concat": _concat, "multiply": _multiply, "attention": _attention, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
 }

@@ -71,7 +71,7 @@ class _Reader:
         pads = given.pop("pads", np.zeros(8, np.int64))
         fmt = _format(tail, attributes, given, _KINDS[base], [formats[renamed.get(i, i)] for i in node.input if renamed.get(i, i) in formats])
         block = Block(
-            node.name, _KINDS[base], tuple(renamed.get(i, i) for i, p in zip(node.input, names, strict=True) if p in ("X", "Y")),
+            node.name, _KINDS[base], tuple(renamed.get(i, i) for i, p in zip(node.input, names, strict=True) if p in ("X", "Y", "V")),
             renamed.get(node.output[0], node.output[0]), strides=tuple(attributes.get("strides", (1, 1))), pads=tuple(int(pads[i]) for i in (2, 3, 6, 7)),
             groups=int(attributes.get("groups", 1)), flatten="Flatten" in tail, perm=tuple(attributes.get("perm", ())), activation=_activation(tail),
             pool=_pool(tail, attributes, _KINDS[base]), arrays=_arrays(given, fmt, "Scaled" in tail),
@@ -108,7 +108,7 @@ def _arrays(given: Mapping[str, np.ndarray], fmt: Format, scaled: bool) -> dict[
     arrays: dict[str, np.ndarray] = {}
     for parameter, value in given.items():
         name = contract.PARAMETERS[parameter][0]
-        if parameter in ("Shift", "ActShift"):
+        if parameter in ("Shift", "ActShift", "ScoreShift"):
             value = np.log2(value.astype(np.float64)).astype(np.int32)
         arrays[name] = value if name in ("weight", "scale", "zero_point") else value.ravel()
     if scaled:

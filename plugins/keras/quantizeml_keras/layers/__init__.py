@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..backend import require_float64
+from .attention import QuantizedAttention
 from .base import QuantizedLayer
 from .ends import Dequantizer, InputQuantizer
 from .joins import QuantizedAdd, QuantizedConcatenate, QuantizedMultiply
@@ -11,7 +12,7 @@ from .normalization import QuantizedLayerNormalization
 from .resampling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 
 __all__ = [
-    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D",
+    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D",
     "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedMultiply", "QuantizedUpSampling2D",
 ]

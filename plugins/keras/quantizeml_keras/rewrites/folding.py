@@ -1,8 +1,8 @@
-"""Fold an affine operation (BatchNormalization, Rescaling) into a linear neighbour that nobody else reads.
+"""Fold an affine operation (BatchNormalization, Rescaling, the weights of a LayerNormalization) into a linear neighbour.
 
     Linear -> Affine         W' = W * scale (per filter),  b' = b * scale + offset
     Affine -> Dense          W' = scale * W (per input),   b' = b + offset W
-    Affine -> Conv2D 1x1     the same: a dense layer on each pixel
+    Affine -> Conv2D 1x1     the same: a dense layer on each pixel; into each of them, where several read it
     Affine -> Affine         one
     MaxPool -> Affine        Affine -> MaxPool, where every scale is positive: a maximum commutes with what grows
     GlobalAveragePool -> Affine      Affine -> GlobalAveragePool: a mean commutes with every affine function
@@ -44,16 +44,19 @@ def _before_dense(graph: Graph, node: Node) -> Edit | str | None:
 
 
 def _before_pointwise(graph: Graph, node: Node) -> Edit | str | None:
-    conv = graph.only_reader(node.outputs[0])
-    if node.op != "Affine" or conv is None or conv.op != "Conv2D" or conv.native["kernel"].shape[:2] != (1, 1) or conv.native["groups"] != 1:
+    readers = graph.consumers(node.outputs[0]) if node.op == "Affine" and node.outputs[0] not in graph.results else ()
+    if not readers or node.inputs[0] in graph.entries or not all(_pointwise(r) for r in readers):
         return None
-    if any(conv.native["pads"]) or node.inputs[0] in graph.entries:
-        return None
+    conv = readers[0]
     kernel = np.asarray(conv.native["kernel"], np.float64)
     scale, offset = (np.broadcast_to(node.native[k], kernel.shape[2:3]) for k in ("scale", "offset"))
     bias = (0.0 if conv.native["bias"] is None else conv.native["bias"]) + offset @ kernel[0, 0]
-    folded = changed(conv, kernel=kernel * scale[:, None], bias=np.asarray(bias))
-    return Edit((node, conv), (replace(folded, inputs=node.inputs),))
+    folded = replace(changed(conv, kernel=kernel * scale[:, None], bias=np.asarray(bias)), inputs=node.inputs)
+    return Edit((node, conv), (node, folded) if readers[1:] else (folded,))
+
+
+def _pointwise(node: Node) -> bool:
+    return node.op == "Conv2D" and node.native["kernel"].shape[:2] == (1, 1) and node.native["groups"] == 1 and not any(node.native["pads"])
 
 
 def _twice(graph: Graph, node: Node) -> Edit | str | None:

@@ -1,0 +1,44 @@
+"""Integer scaled dot-product attention (Vaswani et al., arXiv 1706.03762): softmax(q k^T scale) v, head by head, without floats.
+
+    a = q k^T                                         of one head, in units of step_q * step_k
+    u = clip(((max a - a) M + 2^(f-1)) >> f, 0, 4095) how far below the largest score, in 1/256 of a power of two: M 2^-f ~ 256 log2(e) scale step_q step_k
+    e = round_half_even(2^15 2^(-u / 256))            a table of 4096 entries; its last one, where u saturates, is 0
+    y = floor((512 sum(e v) + sum e) / (2 sum e))     256 sum(e v) / sum(e), rounded: the mean of v in units of step_v / 256
+
+M has 15 bits, so its error is at most 2^-15 of the distance. Every step is exact in float64 as well: products stay below 2^53, and quotients are far
+enough from a whole number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .numerics import Ints
+
+ENTRIES = 4096
+FRACTION = 8
+"""Fractional bits of u, and of y."""
+TABLE = np.append(np.rint(2.0 ** (15 - np.arange(ENTRIES - 1) / 2**FRACTION)), 0).astype(np.int64)
+MULTIPLIER_BITS = 15
+MOST_SHIFT = 60
+
+
+def score_multiplier(ratio: float) -> tuple[int, int]:
+    """M and f: ratio ~ M 2^-f with 2^14 <= M < 2^15, f from 1 to MOST_SHIFT."""
+    f = int(np.clip(MULTIPLIER_BITS - 1 - np.floor(np.log2(ratio)), 1, MOST_SHIFT))
+    return min(int(np.rint(ratio * 2.0**f)), 2**MULTIPLIER_BITS - 1), f
+
+
+def attend(q: Ints, k: Ints, v: Ints, heads: int, multiplier: int, shift: int) -> Ints:
+    """y of (N, C, H, W) each; every pixel is a token, the channels of a head stand together."""
+    scores = _tokens(q, heads) @ _tokens(k, heads).swapaxes(-1, -2)
+    below = scores.max(axis=-1, keepdims=True) - scores
+    weights = TABLE[np.minimum((below * multiplier + (1 << (shift - 1))) >> shift, ENTRIES - 1)]
+    total = weights.sum(axis=-1, keepdims=True)
+    mean = (512 * (weights @ _tokens(v, heads)) + total) // (2 * total)
+    return mean.swapaxes(-1, -2).reshape(len(q), v.shape[1], *q.shape[2:])
+
+
+def _tokens(x: Ints, heads: int) -> Ints:
+    """(N, heads, tokens, channels of a head)."""
+    return x.reshape(len(x), heads, x.shape[1] // heads, -1).swapaxes(-1, -2)

@@ -1,0 +1,54 @@
+"""Integer attention: the formula in Python's own integers, and near softmax in real numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from quantizeml_core.attention import ENTRIES, FRACTION, TABLE, attend, score_multiplier
+
+RNG = np.random.default_rng(0)
+
+
+def drawn(channels: int, tokens: int) -> np.ndarray:
+    return RNG.integers(-128, 128, (2, channels, 1, tokens))
+
+
+def by_hand(q: np.ndarray, k: np.ndarray, v: np.ndarray, multiplier: int, shift: int) -> list[list[int]]:
+    """One head of one sample, (channels, tokens) each."""
+    rows = []
+    for i in range(q.shape[1]):
+        scores = [sum(int(a) * int(b) for a, b in zip(q[:, i], k[:, t], strict=True)) for t in range(k.shape[1])]
+        weights = [int(TABLE[min(((max(scores) - s) * multiplier + 2 ** (shift - 1)) >> shift, ENTRIES - 1)]) for s in scores]
+        rows.append([(512 * sum(w * int(x) for w, x in zip(weights, c, strict=True)) + sum(weights)) // (2 * sum(weights)) for c in v])
+    return rows
+
+
+def test_it_is_the_formula() -> None:
+    q, k, v = drawn(8, 5), drawn(8, 5), drawn(6, 5)
+    m, f = score_multiplier(0.003)
+    y = attend(q, k, v, 2, m, f)
+    for head in (0, 1):
+        parts = [t[1].reshape(2, -1, 5)[head] for t in (q, k, v)]
+        assert y[1].reshape(2, 3, 5)[head].T.tolist() == by_hand(*parts, m, f)
+
+
+@pytest.mark.parametrize(("tokens", "sharpness"), [(16, 2e-6), (16, 1e-3), (197, 1e-4), (1024, 1e-5)])
+def test_it_is_near_softmax(tokens: int, sharpness: float) -> None:
+    q, k, v = drawn(32, tokens), drawn(32, tokens), drawn(32, tokens)
+    y = attend(q, k, v, 1, *score_multiplier(sharpness * np.log2(np.e) * 2**FRACTION)) / 2**FRACTION
+    scores = np.einsum("ncwt,ncwu->ntu", q, k) * sharpness
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    real = np.einsum("ntu,ncwu->ncwt", weights / weights.sum(axis=-1, keepdims=True), v)
+    # Half a unit of u is 0.14 % of a weight, half a unit of e 2^-16 for each token; both average out over tokens, so one unit of v in 128 is far.
+    assert np.abs(y - real).max() < 0.5
+
+
+@pytest.mark.parametrize("ratio", [1e-12, 3e-5, 0.5, 7.0])
+def test_the_multiplier_is_close(ratio: float) -> None:
+    m, f = score_multiplier(ratio)
+    assert abs(m * 2.0**-f / ratio - 1) <= 2**-15 and 1 <= f <= 60
+
+
+def test_the_table_starts_at_one_and_ends_at_nothing() -> None:
+    assert (TABLE[0], TABLE[256], TABLE[-2], TABLE[-1]) == (2**15, 2**14, 1, 0)
