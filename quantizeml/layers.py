@@ -18,7 +18,7 @@ QUANTIZERS = {
 FLOAT_LAYERS = ("DepthwiseConv2DTranspose", "PaddedConv2D")
 INTEGER_LAYERS = (
     "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D",
-    "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedLayerNormalization", "QuantizedMultiply", "QuantizedUpSampling2D",
+    "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding", "QuantizedLayerNormalization", "QuantizedMultiply", "QuantizedUpSampling2D",
 )
 
 __all__ = ["QuantizationParams", *QUANTIZERS, *FLOAT_LAYERS, *INTEGER_LAYERS]

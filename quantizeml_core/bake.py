@@ -19,6 +19,7 @@ from . import numerics, tables
 from .attention import FRACTION, score_multiplier
 from .blocks import LINEAR, Block
 from .blueprint import Blueprint
+from .embedding import integer_entries
 from .entry import spread
 from .layernorm import integer_epsilon
 from .numerics import Ints
@@ -64,6 +65,8 @@ def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bi
             arrays["epsilon"] = _epsilon(block, blueprint.channels(block.output), formats[block.inputs[0]])
         if block.kind == "attention":
             arrays |= _scores(block, formats)
+        if block.kind == "embed":
+            arrays["entries"] = integer_entries(block.arrays["table"], formats[block.inputs[0]].step).astype(np.int32)
         blocks.append(replace(block, arrays=arrays))
     return Program(tuple(blocks), formats, blueprint.outputs, dict(blueprint.shapes))
 

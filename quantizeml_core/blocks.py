@@ -8,6 +8,7 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
     conv_transpose2d      weight (F, C, kh, kw)            bias (F,)     `pads` are cropped; negative ones grow the output at its end
     multiply              two inputs of one rank; axes of size 1 are repeated, as numpy does
     attention             three inputs: queries, keys, values; every pixel is a token, `groups` is the number of heads, `scale` (1,) multiplies the scores
+    embed                 pixels in reading order as one row, zeros in front where `table` (C, T) is longer, plus the table: class token and positions
     normalize             layer normalization over the channels of each pixel, without weights; `epsilon` (1,), an integer in a program
     pool2d                `pool` of kind `avg`: the mean over windows, padded pixels count as zeros
     upsample2d            `strides` are the factors (h, w) by which each pixel is repeated
@@ -50,6 +51,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "concat": Kind((), frozenset(), inputs=2),
     "multiply": Kind((), frozenset({"activation"}), inputs=2),
     "attention": Kind(("scale",), frozenset(), inputs=3),
+    "embed": Kind(("table",), frozenset()),
     "normalize": Kind(("epsilon",), frozenset({"activation"})),
     "pool2d": Kind((), frozenset({"activation"})),
     "upsample2d": Kind((), frozenset()),

@@ -16,6 +16,7 @@ import numpy as np
 from . import layernorm, numerics
 from .attention import attend
 from .blocks import Block, Pool
+from .embedding import embed as embedded
 from .numerics import Ints
 
 Arrays = Mapping[str, np.ndarray]
@@ -92,6 +93,11 @@ def attention(block: Block, q: Ints, k: Ints, v: Ints) -> Ints:
     """Scaled dot-product attention of all pixels, then the usual tail."""
     multiplier, shift = (int(block.arrays[name][0]) for name in ("score_multiplier", "score_shift"))
     return _post(block, attend(q, k, v, block.groups, multiplier, shift))
+
+
+def embed(block: Block, x: Ints) -> Ints:
+    """Pixels as tokens, plus the table, then the usual tail."""
+    return _post(block, embedded(x, block.arrays["entries"].astype(np.int64)))
 
 
 def max_pool(x: Ints, pool: Pool) -> Ints:
@@ -197,5 +203,5 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 
 KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
-    "concat": concat, "multiply": multiply, "attention": attention, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
+    "concat": concat, "multiply": multiply, "attention": attention, "embed": embed, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import attention, numerics, tables
+from . import attention, embedding, numerics, tables
 from .align import bound
 from .blocks import LINEAR, Block, moves
 from .blueprint import Blueprint
@@ -203,6 +203,9 @@ class _Solver:
     def _attention(self, block: Block, layer: LayerPlan) -> Solution:
         self._one_scale(block, block.inputs[:2])
         return self._rescaled(block, layer, self.formats[block.inputs[2]].step * 2.0**-attention.FRACTION)
+
+    def _embed(self, block: Block, layer: LayerPlan) -> Solution:
+        return self._rescaled(block, layer, self.formats[block.inputs[0]].step * 2.0**-embedding.FRACTION)
 
     def _one_scale(self, block: Block, tensors: Sequence[str]) -> None:
         """Sums over channels ask for one step of all of them; only a concatenation cannot give that."""

@@ -25,6 +25,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "depthwise2d.pointwise": "runs a depthwise convolution of one pixel",
     "depthwise2d.pool": "pools after a depthwise convolution, in the same block",
     "activation.table": "applies a table (GELU, SiLU, LeakyReLU ...) after a convolution",
+    "embed": "makes one row of tokens of an image, and adds a table of learned numbers to it",
     "multiply": "multiplies two tensors (squeeze and excitation, attention)",
     "normalize": "normalizes over the channels of each pixel (LayerNormalization)",
     "pool2d": "averages over windows, as a block of its own",

@@ -32,6 +32,9 @@ def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         mean = weights @ v / weights.sum(axis=-1, keepdims=True)
         return mean.swapaxes(-1, -2).reshape(inputs[2].shape)
+    if block.kind == "embed":
+        row, table = inputs[0].reshape(*inputs[0].shape[:2], 1, -1), block.arrays["table"]
+        return np.pad(row, ((0, 0), (0, 0), (0, 0), (table.shape[1] - row.shape[3], 0))) + table[:, None]
     if block.kind == "normalize":
         x = inputs[0].reshape(len(inputs[0]), -1) if block.flatten else inputs[0]
         mean = x.mean(axis=1, keepdims=True)

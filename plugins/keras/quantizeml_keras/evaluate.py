@@ -57,6 +57,12 @@ def _normalize(at: Mapping[str, Any], x: Tensor) -> Tensor:
     return ops.divide(deviation, ops.sqrt(ops.add(ops.mean(ops.square(deviation), axis=-1, keepdims=True), at["epsilon"])))
 
 
+def _embed(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    length, channels = at["table"].shape
+    row = ops.reshape(x, (-1, 1, x.shape[1] * x.shape[2], channels))
+    return ops.add(ops.pad(row, ((0, 0), (0, 0), (length - row.shape[2], 0), (0, 0))), _as(at["table"], x))
+
+
 def _attention(at: Mapping[str, Any], *inputs: Tensor) -> Tensor:
     def tokens(x: Tensor) -> Tensor:
         return ops.transpose(ops.reshape(x, (-1, x.shape[1] * x.shape[2], at["heads"], x.shape[3] // at["heads"])), (0, 2, 1, 3))
@@ -109,7 +115,7 @@ def _as(array: np.ndarray, x: Tensor) -> Tensor:
 
 OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
     "Conv2D": _conv2d, "DepthwiseConv2D": _depthwise, "Conv2DTranspose": _transposed, "Dense": _dense, "Affine": _affine,
-    "Normalize": _normalize, "Attention": _attention, "ReLU": _relu, "Table": _table, "MaxPool": _max_pool, "AveragePool": _average_pool, "UpSampling2D": _up_sampling, "Reshape": _reshape, "Flatten": _reshape,
+    "Normalize": _normalize, "Attention": _attention, "Embed": _embed, "ReLU": _relu, "Table": _table, "MaxPool": _max_pool, "AveragePool": _average_pool, "UpSampling2D": _up_sampling, "Reshape": _reshape, "Flatten": _reshape,
     "Permute": lambda at, x: ops.transpose(x, (0, *at["dims"])),
     "Pad": lambda at, x: pad(x, at["pads"], 0.0),
     "GlobalAveragePool": lambda at, x: ops.mean(x, axis=(1, 2), keepdims=True),

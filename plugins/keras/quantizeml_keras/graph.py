@@ -7,6 +7,7 @@
     Conv2DTranspose      kernel (kh, kw, F, C), bias, strides, padding, crops           (B, H, W, C)
     Dense                kernel (Cin, F), bias                                          (B, Cin)
     Affine               scale, offset: (C,) or (1,), on the last axis                  any
+    Embed                table (T, C): zeros in front where it is longer, plus it      (B, H, W, C) to (B, 1, T, C)
     Normalize            epsilon: layer normalization over the last axis, no weights    any
     Pad                  pads, with zeros                                               (B, H, W, C)
     ReLU                 bound, or None                                                 any

@@ -25,6 +25,7 @@ from .layers import (
     QuantizedConv2DTranspose,
     QuantizedDense,
     QuantizedDepthwiseConv2D,
+    QuantizedEmbedding,
     QuantizedLayerNormalization,
     QuantizedMultiply,
     QuantizedUpSampling2D,
@@ -37,7 +38,7 @@ LAYERS: Mapping[str, type[QuantizedLayer]] = {
     "input": InputQuantizer, "conv2d": QuantizedConv2D, "conv_transpose2d": QuantizedConv2DTranspose,
     "depthwise2d": QuantizedDepthwiseConv2D, "dense": QuantizedDense,
     "add": QuantizedAdd, "concat": QuantizedConcatenate, "multiply": QuantizedMultiply,
-    "attention": QuantizedAttention, "normalize": QuantizedLayerNormalization, "pool2d": QuantizedAveragePooling2D,
+    "attention": QuantizedAttention, "embed": QuantizedEmbedding, "normalize": QuantizedLayerNormalization, "pool2d": QuantizedAveragePooling2D,
     "upsample2d": QuantizedUpSampling2D,
 }
 

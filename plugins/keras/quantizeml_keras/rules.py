@@ -6,7 +6,7 @@
     add, concat           Add [ReLU];  Concatenate
     affine                a BatchNormalization or Rescaling alone: a depthwise2d of one pixel
     pool2d                AveragePool [ReLU]; where the target has none, a depthwise2d of equal weights
-    attention             Attention
+    attention, embed      Attention;  Embed
     multiply, upsample2d  Multiply [ReLU];  UpSampling2D
     normalize             [Flatten] Normalize [ReLU]: a LayerNormalization without its weights, which go into a neighbour
     pad                   ZeroPadding2D that no neighbour could take: a depthwise2d of one pixel, padded
@@ -53,6 +53,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         "conv_transpose2d": (P("Conv2DTranspose") >> P.opt(ACTIVATION), _transposed),
         "dense": (P.opt(P("Flatten")) >> P("Dense") >> P.opt(ACTIVATION), _dense),
         "depthwise2d": (P("DepthwiseConv2D") >> POST, _depthwise2d),
+        "embed": (P("Embed"), _embed),
         "identity": (ALONE, _identity),
         "multiply": (P("Multiply") >> P.opt(P("ReLU")), _multiply),
         "normalize": (P.opt(P("Flatten")) >> P("Normalize") >> P.opt(P("ReLU")), _normalize),
@@ -114,6 +115,12 @@ def _attention(target: Target, match: Match) -> Block | Miss:
         return Miss(refusal)
     block = Block(node.name, "attention", match.inputs, match.output, groups=node.native["heads"])
     return block.with_arrays(scale=np.array([node.native["scale"]]))
+
+
+def _embed(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    refusal = _incapable(target, {"embed": True})
+    return Miss(refusal) if refusal else Block(node.name, "embed", match.inputs, match.output).with_arrays(table=np.asarray(node.native["table"]).T)
 
 
 def _normalize(target: Target, match: Match) -> Block | Miss:

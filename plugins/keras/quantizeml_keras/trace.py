@@ -20,7 +20,7 @@ from quantizeml_core.match import Node
 from .functions import inlined
 from .graph import OPAQUE, Graph, Shape
 from .multi_head import attended, output_projection, projections
-from .readers import ON_ANY_SHAPE, SEQUENCES, Step, read
+from .readers import ON_ANY_SHAPE, SEQUENCES, TOKENS, Step, read
 
 
 def trace(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Graph:
@@ -84,7 +84,7 @@ class _Trace:
         if type(call.operation).__name__ in ("Lambda", "FunctionLayer") and (inside := inlined(call)) is not None:
             only = list(calls(inside))
             return self.layer(only[0], inputs, name) if len(only) == 1 else self.model(inside, inputs, f"{name}/")
-        if type(call.operation).__name__ == "MultiHeadAttention" and attended(call) is None and all(t in self.images for t in inputs):
+        if type(call.operation).__name__ == "MultiHeadAttention" and attended(call) is None and all(self.is_row(t) for t in inputs):
             return self.attention(call, inputs, name)
         if self.is_sequence(call, inputs):
             return self.on_images(call, inputs, name)
@@ -101,7 +101,7 @@ class _Trace:
     def is_sequence(self, call: Any, inputs: Sequence[str]) -> bool:
         """Whether a layer reads sequences, and would know what to do with images of one row instead."""
         kind = type(call.operation).__name__
-        known = kind in SEQUENCES or (kind in ON_ANY_SHAPE and all(t in self.images for t in inputs))
+        known = kind in SEQUENCES or (kind in {*ON_ANY_SHAPE, *TOKENS} and all(self.is_row(t) for t in inputs))
         return known and all(len(self.shapes[t]) == 3 for t in inputs)
 
     def on_images(self, call: Any, inputs: list[str], name: str) -> list[str]:
@@ -120,7 +120,7 @@ class _Trace:
 
     def attention(self, call: Any, inputs: list[str], name: str) -> list[str]:
         """Four dense layers on images of one row, and the attention between them."""
-        query, value, key = (self.images[t] for t in (inputs[0], inputs[1], inputs[-1]))
+        query, value, key = (self.image(t) for t in (inputs[0], inputs[1], inputs[-1]))
         tensors = [self.projected(f"{name}/{part}", source, *weights) for part, source, weights in projections(call.operation, query, key, value)]
         mixed = self.free(f"{name}/attention")
         self.shapes[mixed] = (*self.shapes[tensors[0]][:3], self.shapes[tensors[2]][3])
@@ -141,10 +141,32 @@ class _Trace:
 
     def image(self, tensor: str) -> str:
         """The image of one row that a sequence is."""
-        if tensor not in self.images:
+        source = self.pixels(tensor)
+        if tensor not in self.images and source is not None:
+            self.images[tensor] = self.embedded(source, f"{tensor}/tokens")
+        elif tensor not in self.images:
             batch, length, channels = self.shapes[tensor]
             self.images[tensor] = self.reshape(tensor, f"{tensor}/image", (batch, 1, length, channels))
         return self.images[tensor]
+
+    def is_row(self, tensor: str) -> bool:
+        """Whether a sequence is known as an image of one row, or is made of the pixels of an image."""
+        return tensor in self.images or self.pixels(tensor) is not None
+
+    def pixels(self, tensor: str) -> str | None:
+        """The image (B, H, W, C) whose pixels in reading order are this sequence (B, H W, C)."""
+        node = next((n for n in reversed(self.nodes) if tensor in n.outputs), None)
+        if node is None or node.op != "Reshape" or len(self.shapes[node.inputs[0]]) != 4:
+            return None
+        (_, height, width, channels), sequence = self.shapes[node.inputs[0]], self.shapes[tensor]
+        known = height is not None and width is not None and len(sequence) == 3
+        return node.inputs[0] if known and sequence[1:] == (height * width, channels) else None
+
+    def embedded(self, source: str, name: str) -> str:
+        found, (batch, height, width, channels) = self.free(name), self.shapes[source]
+        self.shapes[found] = (batch, 1, height * width, channels)
+        self.nodes.append(Node(found, "Embed", (source,), (found,), {"table": np.zeros((height * width, channels)), "layer": "Reshape"}))
+        return found
 
     def reshape(self, tensor: str, name: str, shape: Shape) -> str:
         found = self.free(name)

@@ -22,6 +22,7 @@ BASES = {
     "dense": "QuantizedDense1D", "add": "QuantizedAdd", "concat": "QuantizedConcat", "input": "InputQuantizer",
     "conv_transpose2d": "QuantizedConvTranspose2D", "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D",
     "upsample2d": "QuantizedUpsample2D", "normalize": "QuantizedLayerNormalization", "attention": "QuantizedAttention",
+    "embed": "QuantizedEmbedding",
 }
 
 #: function parameter -> (array of the integer block, suffix of the initializer's name)
@@ -30,11 +31,12 @@ PARAMETERS = {
     "bias": ("bias", "_B"), "pads": ("pads", "_pads"), "ActScale": ("table_multiplier", "_M_act"), "ActShift": ("table_shift", "_S_act"),
     "LUT_values": ("table", "_LUT"), "max_value": ("bound", "_max_value"), "Xs": ("x_shift", "_x1_shift"), "Ys": ("y_shift", "_x2_shift"),
     "ScoreScale": ("score_multiplier", "_M_score"), "ScoreShift": ("score_shift", "_S_score"),
-    "Epsilon": ("epsilon", "_epsilon"), "Scale": ("multiplier", "_M"), "Shift": ("shift", "_S_out"),
+    "Table": ("entries", "_table"), "Epsilon": ("epsilon", "_epsilon"), "Scale": ("multiplier", "_M"), "Shift": ("shift", "_S_out"),
 }
 
 #: block kind -> the parameters of those that have no weights
-UNWEIGHTED = {"input": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (), "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift")}
+UNWEIGHTED = {"input": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (), "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift"),
+              "embed": ("Table",)}
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
     facts = {
         "a product of two tensors": block.kind == "multiply",
         "average pooling over windows": block.kind == "pool2d",
+        "an embedding of tokens": block.kind == "embed",
         "an attention": block.kind == "attention",
         "a layer normalization": block.kind == "normalize",
         "a transposed convolution": block.kind == "conv_transpose2d",

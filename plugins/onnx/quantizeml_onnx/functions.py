@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import parser
 
-from quantizeml_core import attention, layernorm, numerics
+from quantizeml_core import attention, embedding, layernorm, numerics
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
@@ -113,6 +113,19 @@ def _attention(program: Program, block: Block) -> Body:
     return _ended(program, block, lines, (np.full(channels, low, np.int64), np.full(channels, high, np.int64)), f"h{block.groups}c{channels}_{inner}_{height}_{width}")
 
 
+def _embed(program: Program, block: Block) -> Body:
+    """`quantizeml_core.embedding` in int32; the table arrives as (1, C, 1, T)."""
+    entries = block.arrays["entries"].astype(np.int64)
+    channels, length = entries.shape
+    pixels = int(np.prod(program.shapes[block.inputs[0]][2:]))
+    lines = ["x = Cast <to = 6> (X)", f"rs = Constant <value_ints = [0, {channels}, 1, {pixels}]> ()", "row = Reshape (x, rs)",
+             f"ps = Constant <value_ints = [0, 0, 0, {length - pixels}, 0, 0, 0, 0]> ()", "zero = Constant <value = int32 {0}> ()", "all = Pad (row, ps, zero)",
+             f"one = Constant <value = int32 {{{1 << embedding.FRACTION}}}> ()", "scaled = Mul (all, one)", "sum = Add (scaled, Table)"]
+    low, high = (end << embedding.FRACTION for end in program.input_range(block))
+    reach = (entries.min(axis=1) + min(low, 0), entries.max(axis=1) + max(high, 0))
+    return _ended(program, block, lines, reach, f"p{pixels}t{length}")
+
+
 def _normalize(program: Program, block: Block) -> Body:
     """`quantizeml_core.layernorm` in float64, where each of its steps is exact."""
     channels = program.shapes[block.inputs[0]][1]
@@ -193,5 +206,5 @@ def _add_reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
 
 BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
     "input": _input, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
-    "concat": _concat, "multiply": _multiply, "attention": _attention, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
+    "concat": _concat, "multiply": _multiply, "attention": _attention, "embed": _embed, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..backend import require_float64
 from .attention import QuantizedAttention
 from .base import QuantizedLayer
+from .embedding import QuantizedEmbedding
 from .ends import Dequantizer, InputQuantizer
 from .joins import QuantizedAdd, QuantizedConcatenate, QuantizedMultiply
 from .linear import QuantizedConv2D, QuantizedConv2DTranspose, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
@@ -13,7 +14,7 @@ from .resampling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 
 __all__ = [
     "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D",
-    "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D",
+    "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding",
     "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedMultiply", "QuantizedUpSampling2D",
 ]
 

@@ -4,6 +4,7 @@
     Affine -> Dense          W' = scale * W (per input),   b' = b + offset W
     Affine -> Conv2D 1x1     the same: a dense layer on each pixel; into each of them, where several read it
     Affine -> Affine         one
+    Embed -> Embed           one: a class token and positions are one table
     MaxPool -> Affine        Affine -> MaxPool, where every scale is positive: a maximum commutes with what grows
     GlobalAveragePool -> Affine      Affine -> GlobalAveragePool: a mean commutes with every affine function
 """
@@ -90,6 +91,15 @@ def _depthwise_filters(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return kernel * (scale if scale.size == 1 else scale.reshape(kernel.shape[2:]))
 
 
+def _tables(graph: Graph, node: Node) -> Edit | str | None:
+    after = graph.only_reader(node.outputs[0]) if node.op == "Embed" else None
+    if after is None or after.op != "Embed":
+        return None
+    first, second = node.native["table"], after.native["table"]
+    table = np.pad(first, ((len(second) - len(first), 0), (0, 0))) + second
+    return Edit((node, after), (replace(changed(after, table=table), inputs=node.inputs),))
+
+
 FILTERS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "Conv2D": lambda kernel, scale: kernel * scale,
     "DepthwiseConv2D": _depthwise_filters,
@@ -101,6 +111,7 @@ FOLDING = (
     Rewrite("merge_affine", _twice),
     Rewrite("move_batch_normalization_before_pooling", _behind_pool),
     Rewrite("fold_batch_normalization", _behind_linear),
+    Rewrite("merge_tables", _tables),
     Rewrite("fold_into_dense", _before_dense),
     Rewrite("fold_into_pointwise", _before_pointwise),
 )
