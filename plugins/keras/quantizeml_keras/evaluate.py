@@ -115,7 +115,8 @@ def _as(array: np.ndarray, x: Tensor) -> Tensor:
 
 OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
     "Conv2D": _conv2d, "DepthwiseConv2D": _depthwise, "Conv2DTranspose": _transposed, "Dense": _dense, "Affine": _affine,
-    "Normalize": _normalize, "Attention": _attention, "Embed": _embed, "ReLU": _relu, "Table": _table, "MaxPool": _max_pool, "AveragePool": _average_pool, "UpSampling2D": _up_sampling, "Reshape": _reshape, "Flatten": _reshape,
+    "Normalize": _normalize, "Attention": _attention, "Embed": _embed, "ReLU": _relu, "Table": _table,
+    "MaxPool": _max_pool, "AveragePool": _average_pool, "UpSampling2D": _up_sampling, "Reshape": _reshape, "Flatten": _reshape,
     "Permute": lambda at, x: ops.transpose(x, (0, *at["dims"])),
     "Pad": lambda at, x: pad(x, at["pads"], 0.0),
     "GlobalAveragePool": lambda at, x: ops.mean(x, axis=(1, 2), keepdims=True),

@@ -132,7 +132,8 @@ def _normalize(program: Program, block: Block) -> Body:
     levels = ", ".join(f"{4.0**k:.1f}" for k in range(1, layernorm.LEVELS))
     js = range(layernorm.SMALLEST_J, layernorm.SMALLEST_J + layernorm.LEVELS)
     lines = [
-        f"flat = {'Flatten <axis = 1>' if block.flatten else 'Identity'} (X)", "x = Cast <to = 11> (flat)", "axes = Constant <value_ints = [1]> ()", "last = Constant <value_ints = [-1]> ()",
+        f"flat = {'Flatten <axis = 1>' if block.flatten else 'Identity'} (X)", "x = Cast <to = 11> (flat)",
+        "axes = Constant <value_ints = [1]> ()", "last = Constant <value_ints = [-1]> ()",
         f"n = Constant <value = double {{{channels}.0}}> ()", "s1 = ReduceSum (x, axes)", "xx = Mul (x, x)", "s2 = ReduceSum (xx, axes)",
         "nx = Mul (n, x)", "d = Sub (nx, s1)", "ns = Mul (n, s2)", "ss = Mul (s1, s1)", "v0 = Sub (ns, ss)", "e = Cast <to = 11> (Epsilon)",
         "v1 = Add (v0, e)", "one = Constant <value = double {1.0}> ()", "v = Max (v1, one)",

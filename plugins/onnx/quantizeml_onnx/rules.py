@@ -5,6 +5,7 @@
     dense                 [Flatten] Gemm [activation]
     add                   Add [Relu | Clip]
     concat                Concat of two tensors
+    attention, embed      Attention;  Tokens: functions that the rewrites find in what exporters spell out
     multiply              Mul of two tensors [Relu | Clip]
     normalize             LayerNormalization without weights between two transpositions: over the channels of each pixel [Relu | Clip]
     pool2d                AveragePool [Relu | Clip]; where the target has none, a depthwise2d of equal weights
@@ -60,11 +61,13 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
 
     return (
         rule("add", P("Add") >> P.opt(RELU), _add),
+        rule("attention", P("Attention"), _attention),
         rule("concat", P("Concat"), _concat),
         rule("conv2d", P("Conv", guards.not_depthwise) >> POST, partial(_convolution, "conv2d")),
         rule("conv_transpose2d", P("ConvTranspose", guards.transposed) >> P.opt(RELU | TABLE), _transposed),
         rule("dense", P.opt(P("Flatten", guards.flatten)) >> P("Gemm") >> P.opt(RELU | TABLE), _dense),
         rule("depthwise2d", P("Conv", guards.depthwise) >> POST, partial(_convolution, "depthwise2d")),
+        rule("embed", P("Tokens"), _embed),
         rule("identity", ALONE, _identity),
         rule("multiply", P("Mul", guards.product) >> P.opt(RELU), _multiply),
         rule("normalize", P("Transpose", guards.to_last) >> P("LayerNormalization", guards.bare) >> P("Transpose", guards.to_first) >> P.opt(RELU), _normalize),
@@ -144,6 +147,21 @@ def _concat(target: Target, match: Match) -> Block | Miss:
 def _multiply(target: Target, match: Match) -> Block | Miss:
     refusal = _incapable(target, {"multiply": True})
     return Miss(refusal) if refusal else Block(match.nodes[0].name, "multiply", match.inputs, match.output, activation=_activation(match))
+
+
+def _attention(target: Target, match: Match) -> Block | Miss:
+    node, view = match.nodes[0], match.view
+    heads, scale = operand(view, node, 3), operand(view, node, 4)
+    if refusal := _incapable(target, {"attention": True}):
+        return Miss(refusal)
+    return Block(node.name, "attention", match.inputs, match.output, groups=int(heads[1]), arrays={"scale": np.asarray(scale).reshape(1)})
+
+
+def _embed(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    if refusal := _incapable(target, {"embed": True}):
+        return Miss(refusal)
+    return Block(node.name, "embed", match.inputs, match.output, arrays={"table": operand(match.view, node, 2)[0, :, 0]})
 
 
 def _normalize(target: Target, match: Match) -> Block | Miss:

@@ -1,6 +1,8 @@
-"""A stretch of a network that runs channels last, as torch writes a ConvNeXt block, runs channels first: its transposition moves behind each operation.
+"""A stretch of a network that runs channels last, as torch writes a ConvNeXt block or a transformer, runs channels first: its transposition moves
+behind each operation. T turns an image channels last, or one of a single row into a sequence (`rows`).
 
     f(T x)            = T f(x)                        an activation
+    T x + T y         = T (x + y)                     and a product
     T x * c, T x + c  = T (x * c'), T (x + c')        c, one number per channel, moved to axis 1
     T x @ W           = T Conv(x, W^T)                1x1
     LN(T x)           = T Conv(T' LN'(T x), gamma)     gamma and beta taken out into a depthwise convolution of one pixel
@@ -17,84 +19,98 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from .graph import attribute, attributes, constant, dims, is_constant, operand, private, producer
+from .graph import Dims, attribute, attributes, constant, dims, is_constant, operand, private, producer
 from .model import Expression, Op, Proposal, Refusal, Rewrite
+from .rows import FIRST, LAST, Lens, perm_of, sequence
 
-LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 POINTWISE = {"kernel_shape": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1), "dilations": (1, 1)}
 ACTIVATIONS = ("Clip", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Swish", "Tanh")
 
 
+def lens_of(value: ir.Value | None) -> Lens | None:
+    """How a tensor shows an image: channels last, or as a sequence."""
+    turned = producer(value, "Transpose")
+    if perm_of(turned) != LAST or dims(value) is None:
+        return sequence(value)
+    return Lens((turned,), turned.inputs[0], lambda inner: Op("Transpose", (inner,), {"perm": LAST}), _swapped)
+
+
 def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     """The operation on the image before its transposition, which follows it."""
-    found = next((v for v in node.inputs if v is not None and _perm(producer(v, "Transpose")) == LAST), None)
-    if found is None or dims(found) is None or len(dims(found)) != 4:
+    lens, x = next(((found, v) for v in node.inputs if v is not None and (found := lens_of(v))), (None, None))
+    if lens is None:
         return None
-    transpose = producer(found, "Transpose")
-    moved = MOVES[node.op_type](node, found, transpose.inputs[0]) if node.op_type in MOVES else None
+    both = [lens_of(v) for v in node.inputs[:2]]
+    if node.op_type in ("Add", "Mul") and all(both):
+        return _two(node, both)
+    moved = MOVES[node.op_type](node, x, lens)
     if moved is None:
         return None
-    if private(found):
-        return Proposal((transpose, node), moved)
-    return Proposal((node,), moved, context=(transpose,))
+    extent = "any" if len(dims(x)) == 4 else "true"
+    if lens.private:
+        return Proposal((*lens.nodes, node), moved, extent=extent)
+    return Proposal((node,), moved, context=lens.nodes, extent=extent)
 
 
-def _perm(node: ir.Node | None) -> tuple[int, ...] | None:
-    return None if node is None else tuple(attribute(node, "perm", ()))
+def _two(node: ir.Node, both: list[Lens]) -> Proposal | None:
+    x, y = both
+    if len(x.nodes) != len(y.nodes) or dims(x.image) != dims(y.image):
+        return None
+    context = tuple(dict.fromkeys((*x.nodes, *y.nodes)))
+    return Proposal((node,), x.back(Op(node.op_type, (x.image, y.image), shape=dims(x.image))), context, "true")
 
 
-def _last(inner: Op) -> Op:
-    return Op("Transpose", (inner,), {"perm": LAST})
-
-
-def _swapped(shape: tuple[int | None, ...] | None) -> tuple[int | None, ...] | None:
+def _swapped(shape: Dims | None) -> Dims | None:
     return None if shape is None else tuple(shape[i] for i in FIRST)
 
 
-def _activation(node: ir.Node, x: ir.Value, image: ir.Value) -> Expression | None:
-    return _last(Op(node.op_type, (image, *node.inputs[1:]), attributes(node), node.domain, shape=dims(image)))
+def _activation(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
+    return lens.back(Op(node.op_type, (lens.image, *node.inputs[1:]), attributes(node), node.domain, shape=dims(lens.image)))
 
 
-def _affine(node: ir.Node, x: ir.Value, image: ir.Value) -> Expression | None:
+def _affine(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
     other = next((v for v in node.inputs if v is not x), None)
-    vector, channels = constant(other), dims(x)[3]
+    vector, channels = constant(other), dims(x)[-1]
     if vector is None or vector.size not in (1, channels) or vector.shape[-1:] not in ((channels,), (1,), ()):
         return None
-    return _last(Op(node.op_type, (image, vector.reshape(-1, 1, 1)), shape=dims(image)))
+    return lens.back(Op(node.op_type, (lens.image, vector.reshape(-1, 1, 1)), shape=dims(lens.image)))
 
 
-def _matmul(node: ir.Node, x: ir.Value, image: ir.Value) -> Expression | None:
+def _matmul(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
     weight = constant(node.inputs[1])
     if weight is None or weight.ndim != 2 or node.inputs[0] is not x:
         return None
-    shape = _swapped(dims(node.outputs[0]))
-    return _last(Op("Conv", (image, np.ascontiguousarray(weight.T)[:, :, None, None]), {**POINTWISE, "group": 1}, name=f"{node.name}/pointwise", shape=shape))
+    shape, kernel = lens.shape(dims(node.outputs[0])), np.ascontiguousarray(weight.T)[:, :, None, None]
+    return lens.back(Op("Conv", (lens.image, kernel), {**POINTWISE, "group": 1}, name=f"{node.name}/pointwise", shape=shape))
 
 
-def _normalization(node: ir.Node, x: ir.Value, image: ir.Value) -> Expression | None:
-    gamma, beta = constant(operand(node, 1)), constant(operand(node, 2))
-    if attribute(node, "axis", -1) not in (-1, 3) or gamma is None or _is_bare(gamma, operand(node, 2)) or operand(node, 2) is not None and beta is None:
+def _normalization(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
+    gamma, beta, shape, rank = constant(operand(node, 1)), constant(operand(node, 2)), dims(lens.image), len(dims(x))
+    if attribute(node, "axis", -1) not in (-1, rank - 1) or gamma is None or operand(node, 2) is not None and beta is None:
         return None
-    bare = Op("LayerNormalization", (Op("Transpose", (image,), {"perm": LAST}, shape=dims(x)), np.ones_like(gamma)),
-              {"axis": -1, "epsilon": attribute(node, "epsilon", 1e-5)}, name=f"{node.name}/bare", shape=dims(x))
+    if rank == 4 and _is_bare(gamma, operand(node, 2)):
+        return None
+    last = tuple(shape[i] for i in LAST)
+    bare = Op("LayerNormalization", (Op("Transpose", (lens.image,), {"perm": LAST}, shape=last), np.ones_like(gamma)),
+              {"axis": -1, "epsilon": attribute(node, "epsilon", 1e-5)}, name=f"{node.name}/bare", shape=last)
     offset = np.zeros_like(gamma) if beta is None else beta
-    inner = Op("Transpose", (bare,), {"perm": FIRST}, shape=dims(image))
-    return _last(Op("Conv", (inner, gamma.reshape(-1, 1, 1, 1), offset), {**POINTWISE, "group": gamma.size}, name=f"{node.name}/affine", shape=dims(image)))
+    inner = Op("Transpose", (bare,), {"perm": FIRST}, shape=shape)
+    return lens.back(Op("Conv", (inner, gamma.reshape(-1, 1, 1, 1), offset), {**POINTWISE, "group": gamma.size}, name=f"{node.name}/affine", shape=shape))
 
 
 def _is_bare(gamma: np.ndarray, beta: ir.Value | None) -> bool:
     return beta is None and bool((gamma == 1).all())
 
 
-def _joined(node: ir.Node, x: ir.Value, image: ir.Value) -> Expression | None:
-    return _affine(node, x, image) if any(is_constant(v) for v in node.inputs) else None
+def _joined(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
+    return _affine(node, x, lens) if any(is_constant(v) for v in node.inputs) else None
 
 
-def _back(node: ir.Node, x: ir.Value, image: ir.Value) -> Expression | None:
-    return image if _perm(node) == FIRST else None
+def _back(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
+    return lens.image if perm_of(node) == FIRST else None
 
 
-MOVES: Mapping[str, Callable[[ir.Node, ir.Value, ir.Value], Expression | None]] = {
+MOVES: Mapping[str, Callable[[ir.Node, ir.Value, Lens], Expression | None]] = {
     **dict.fromkeys(ACTIVATIONS, _activation), "Add": _joined, "Mul": _joined, "MatMul": _matmul, "LayerNormalization": _normalization, "Transpose": _back,
 }
 
@@ -102,16 +118,22 @@ REWRITE = Rewrite("channels_first", rewrite, tuple(MOVES))
 
 
 def merge(node: ir.Node) -> Proposal | Refusal | None:
-    """A 1x1 convolution takes in a depthwise one of one pixel that only it reads."""
+    """A 1x1 convolution takes in a depthwise one of one pixel that only 1x1 convolutions read."""
     before = producer(node.inputs[0], "Conv")
     weight, scale = constant(operand(node, 1)), None if before is None else constant(operand(before, 1))
-    if before is None or weight is None or scale is None or weight.shape[2:] != (1, 1) or not private(node.inputs[0]):
+    if before is None or weight is None or scale is None or not all(_pointwise(n) for n in node.inputs[0].consumers()):
         return None
-    if attribute(node, "group", 1) != 1 or any(attribute(node, "pads", ())) or not _scales(before, scale):
+    if node.inputs[0].is_graph_output() or not _scales(before, scale):
         return None
     bias, offset = constant(operand(node, 2)), constant(operand(before, 2))
     total = (0 if bias is None else bias) + weight[:, :, 0, 0] @ (np.zeros(len(scale)) if offset is None else offset)
-    return Proposal((before, node), Op("Conv", (before.inputs[0], weight * scale.reshape(1, -1, 1, 1), total), attributes(node)))
+    merged = Op("Conv", (before.inputs[0], weight * scale.reshape(1, -1, 1, 1), total), attributes(node))
+    return Proposal((before, node), merged) if private(node.inputs[0]) else Proposal((node,), merged, (before,))
+
+
+def _pointwise(node: ir.Node) -> bool:
+    weight = dims(operand(node, 1)) if node.op_type == "Conv" else None
+    return weight is not None and weight[2:] == (1, 1) and attribute(node, "group", 1) == 1 and not any(attribute(node, "pads", ()))
 
 
 def _scales(node: ir.Node, scale: np.ndarray) -> bool:

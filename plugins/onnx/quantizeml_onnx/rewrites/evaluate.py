@@ -108,10 +108,31 @@ def _layer_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
     return max(float(np.abs(arrays[1]).max()), 1.0) * peaks[0] / min(smallest, 1.0) + _top(peaks[2:]), 2 * arrays[0].shape[-1] + 12
 
 
+def _attention_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
+    """A softmax errs by the error of its scores, which grow with both operands, times what it weighs."""
+    scores = peaks[0] * peaks[1] * arrays[0].shape[1]
+    return np.maximum(scores, 1.0) * np.maximum(peaks[2], 1.0), 64 + 4 * math.prod(arrays[0].shape[1:])
+
+
+def _power_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
+    return _top((np.square(peaks[0]), *peaks)), 8
+
+
+def _softmax_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
+    return np.maximum(_top(peaks), 1.0), 8 + arrays[0].shape[-1]
+
+
+def _matmul_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
+    if arrays[1].ndim == 2:
+        return _linear(-1)(peaks, arrays)
+    return _top((peaks[0] * peaks[1] * arrays[0].shape[-1], *peaks)), arrays[0].shape[-1] + 4
+
+
 GROWTH: Mapping[str, Growth] = {
-    "Add": _sum, "Sub": _sum, "Sum": _sum, "Mul": _product, "Div": _quotient, "PRelu": _product, "Conv": _linear(0), "MatMul": _linear(-1),
+    "Add": _sum, "Sub": _sum, "Sum": _sum, "Mul": _product, "Div": _quotient, "PRelu": _product, "Conv": _linear(0), "MatMul": _matmul_growth,
+    "Softmax": _softmax_growth, "Pow": _power_growth,
     "Gemm": _gemm_growth, "BatchNormalization": _normalized, "ReduceMean": _mean_growth, "GlobalAveragePool": _mean_growth,
-    "AveragePool": _mean_growth, "LayerNormalization": _layer_growth,
+    "AveragePool": _mean_growth, "LayerNormalization": _layer_growth, "Attention": _attention_growth, "Tokens": _sum,
 }
 
 
@@ -233,6 +254,28 @@ def _gelu(x: Arrays, a: Attributes) -> np.ndarray:
     return 0.5 * x[0] * (1 + _erf(x[0] / math.sqrt(2.0)).astype(np.float64))
 
 
+def _softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def _split(x: Arrays, a: Attributes) -> np.ndarray:
+    sizes = np.asarray(a.get("split", x[1] if len(x) > 1 else ())).reshape(-1)
+    ends = np.cumsum(sizes)[:-1] if len(sizes) else a["outputs"]
+    return np.split(x[0], ends, axis=a.get("axis", 0))[a["output"]]
+
+
+def _tokens(x: Arrays, a: Attributes) -> np.ndarray:
+    row = x[0].reshape(*x[0].shape[:2], 1, -1)
+    return kernels.pad(row, tuple(int(p) for p in x[1]), 0.0) + x[2]
+
+
+def _attention(x: Arrays, a: Attributes) -> np.ndarray:
+    q, k, v = (t.reshape(len(t), int(x[3][1]), -1, t.shape[2] * t.shape[3]) for t in x[:3])
+    weights = _softmax(np.swapaxes(q, 2, 3) @ k * x[4])
+    return np.swapaxes(weights @ np.swapaxes(v, 2, 3), 2, 3).reshape(x[2].shape)
+
+
 OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "Identity": lambda x, a: x[0],
     "Dropout": lambda x, a: x[0],
@@ -277,4 +320,13 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "Gather": lambda x, a: np.take(x[0], x[1], axis=a.get("axis", 0)),
     "Slice": _slice,
     "Shape": _shape,
+    "Split": _split,
+    "Softmax": lambda x, a: _softmax(x[0], a.get("axis", -1)),
+    "Pow": lambda x, a: x[0] ** x[1],
+    "Expand": lambda x, a: np.broadcast_to(x[0], np.broadcast_shapes(x[0].shape, tuple(int(d) for d in x[1]))),
+    "Equal": lambda x, a: x[0] == x[1],
+    "Where": lambda x, a: np.where(x[0], x[1], x[2]),
+    "ConstantOfShape": lambda x, a: np.full(tuple(int(d) for d in x[0]), a["value"].numpy().item() if "value" in a else 0.0),
+    "Tokens": _tokens,
+    "Attention": _attention,
 }

@@ -1,12 +1,15 @@
-"""Activation functions that ONNX has no operation for (or only since a recent opset), as model-local functions of domain `quantizeml`.
+"""Functions that ONNX has no operation for (or only since a recent opset), as model-local functions of domain `quantizeml`.
 
     Swish(x) = x * Sigmoid(x)     HardSwish(x) = x * max(0, min(1, x / 6 + 1 / 2))     Gelu(x) = x * (1 + erf(x / sqrt(2))) / 2
+    Tokens(x, pads, table) = Pad(Reshape(x; N, C, 1, H W), pads) + table
+    Attention(q, k, v, heads, scale, whole) = softmax(q k^T scale) v, head by head; heads [0, h, C / h, -1], whole [0, C, 1, -1]
 
 A sanitized model that holds one of them stays a valid model that runs anywhere.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 
@@ -25,10 +28,11 @@ def define_functions(model: ir.Model) -> None:
 
 
 def _function(name: str, opset: int) -> ir.Function:
-    x = ir.Value(name="x")
-    nodes = BODIES[name](x)
+    body = BODIES[name]
+    inputs = [ir.Value(name=n) for n in inspect.signature(body).parameters]
+    nodes = body(*inputs)
     nodes[-1].outputs[0].name = "y"
-    graph = ir.Graph([x], [nodes[-1].outputs[0]], nodes=nodes, opset_imports={"": opset}, name=name)
+    graph = ir.Graph(inputs, [nodes[-1].outputs[0]], nodes=nodes, opset_imports={"": opset}, name=name)
     return ir.Function(DOMAIN, name, graph=graph, attributes=[])
 
 
@@ -55,4 +59,24 @@ def _gelu(x: ir.Value) -> list[ir.Node]:
     return [root, one, half, scaled, erf, gate, product, ir.node("Mul", [product.outputs[0], half.outputs[0]])]
 
 
-BODIES: Mapping[str, Callable[[ir.Value], list[ir.Node]]] = {"Swish": _swish, "HardSwish": _hard_swish, "Gelu": _gelu}
+def _tokens(x: ir.Value, pads: ir.Value, table: ir.Value) -> list[ir.Node]:
+    shape = ir.node("Constant", [], {"value": ir.tensor(np.array([0, 0, 1, -1]))})
+    row = ir.node("Reshape", [x, shape.outputs[0]])
+    padded = ir.node("Pad", [row.outputs[0], pads])
+    return [shape, row, padded, ir.node("Add", [padded.outputs[0], table])]
+
+
+def _attention(q: ir.Value, k: ir.Value, v: ir.Value, heads: ir.Value, scale: ir.Value, whole: ir.Value) -> list[ir.Node]:
+    split = [ir.node("Reshape", [t, heads]) for t in (q, k, v)]
+    by_token = [ir.node("Transpose", s.outputs, {"perm": (0, 1, 3, 2)}) for s in (split[0], split[2])]
+    scores = ir.node("MatMul", [by_token[0].outputs[0], split[1].outputs[0]])
+    scaled = ir.node("Mul", [scores.outputs[0], scale])
+    weights = ir.node("Softmax", scaled.outputs, {"axis": -1})
+    mean = ir.node("MatMul", [weights.outputs[0], by_token[1].outputs[0]])
+    back = ir.node("Transpose", mean.outputs, {"perm": (0, 1, 3, 2)})
+    return [*split, *by_token, scores, scaled, weights, mean, back, ir.node("Reshape", [back.outputs[0], whole])]
+
+
+BODIES: Mapping[str, Callable[..., list[ir.Node]]] = {
+    "Swish": _swish, "HardSwish": _hard_swish, "Gelu": _gelu, "Tokens": _tokens, "Attention": _attention,
+}

@@ -74,7 +74,9 @@ def _run(nodes: Iterable[ir.Node], env: Environment, snap: tuple[float, ...]) ->
         if node.domain not in DOMAINS:
             raise Unprovable(f"operation {node.domain}::{node.op_type}")
         inputs = [None if v is None else _leaf(v, env, snap) for v in node.inputs]
-        env[node.outputs[0]] = evaluate(node.op_type, inputs, _snapped(attributes(node), snap))
+        for index, output in enumerate(node.outputs if node.op_type == "Split" else node.outputs[:1]):
+            several = {"output": index, "outputs": len(node.outputs)} if node.op_type == "Split" else {}
+            env[output] = evaluate(node.op_type, inputs, {**_snapped(attributes(node), snap), **several})
 
 
 def _express(expression: Expression, env: Environment) -> Traced:

@@ -1,0 +1,163 @@
+"""Sequences (N, T, C) are images of one row: S x = Transpose(Reshape(x; N, C, T); 0, 2, 1) of x (N, C, 1, T).
+
+    Transpose(Reshape(image; N, C, H W); 0, 2, 1)   = S Tokens(image)           the pixels of patches become tokens
+    Concat(token, S x; axis 1)                      = S Tokens(x, table)        a class token; its first column in the table
+    S x + positions                                 = S Tokens(x, table)
+    Tokens(Tokens(x))                               = Tokens(x)                 tables add up
+    Gather(S x, i; axis 1)                          = Flatten(Conv(x))          a depthwise kernel that takes pixel i
+    ReduceMean(S x; axis 1)                         = Flatten(GlobalAveragePool(x))
+
+`Tokens(x, pads, table)` is a function of domain `quantizeml`: pixels as one row, padded in front with zeros, plus the table (1, C, 1, T).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from .functions import DOMAIN
+from .graph import Dims, attribute, constant, dims, ints, operand, private, producer, scalar
+from .model import Op, Proposal, Refusal, Rewrite
+
+LAST, FIRST, SWAP = (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1)
+LONGEST = 32
+
+
+@dataclass(frozen=True)
+class Lens:
+    """What a tensor shows of an image: the nodes between, the image, how to put them behind another image, and that image's shape."""
+
+    nodes: tuple[ir.Node, ...]
+    image: ir.Value
+    back: Callable[[Op], Op]
+    shape: Callable[[Dims | None], Dims | None]
+
+    @property
+    def private(self) -> bool:
+        return all(private(n.outputs[0]) for n in self.nodes)
+
+
+def perm_of(node: ir.Node | None) -> tuple[int, ...] | None:
+    return None if node is None else tuple(attribute(node, "perm", ()))
+
+
+def sequence(value: ir.Value | None) -> Lens | None:
+    """The lens of a sequence S x."""
+    turned = producer(value, "Transpose")
+    shaped = producer(turned.inputs[0], "Reshape") if turned is not None and perm_of(turned) == SWAP else None
+    image = None if shaped is None else dims(shaped.inputs[0])
+    if shaped is None or image is None or len(image) != 4 or image[2] != 1 or None in image[1:] or dims(shaped.outputs[0]) != (*image[:2], image[3]):
+        return None
+    return Lens((shaped, turned), shaped.inputs[0], as_sequence, lambda d: None if d is None else (d[0], d[2], 1, d[1]))
+
+
+def as_sequence(inner: Op) -> Op:
+    batch, channels, _, length = inner.shape
+    flat = Op("Reshape", (inner, np.array([0, channels, length])), shape=(batch, channels, length))
+    return Op("Transpose", (flat,), {"perm": SWAP}, shape=(batch, length, channels))
+
+
+def tokens(x: ir.Value | Op, shape: Dims, table: np.ndarray, pixels: int) -> Op:
+    """Tokens of an image; the table (T, C)."""
+    length, channels = table.shape
+    pads = np.array([0, 0, 0, length - pixels, 0, 0, 0, 0])
+    return Op("Tokens", (x, pads, np.ascontiguousarray(table.T, np.float64)[None, :, None]), domain=DOMAIN, shape=(shape[0], channels, 1, length))
+
+
+def patches(node: ir.Node) -> Proposal | Refusal | None:
+    """Pixels of an image that is no row yet."""
+    shaped = producer(node.inputs[0], "Reshape", "Flatten")
+    before, after = (None, None) if shaped is None else (dims(shaped.inputs[0]), dims(shaped.outputs[0]))
+    if perm_of(node) != SWAP or before is None or after is None or len(before) != 4 or len(after) != 3 or None in (*before[1:], *after[1:]):
+        return None
+    if before[2] == 1 or after[1:] != (before[1], before[2] * before[3]):
+        return None
+    inner = tokens(shaped.inputs[0], before, np.zeros((after[2], after[1])), after[2])
+    return Proposal((node,), as_sequence(inner), (shaped,), "true")
+
+
+def positions(node: ir.Node) -> Proposal | Refusal | None:
+    """A table added to a sequence."""
+    lens = next((found for v in node.inputs if (found := sequence(v))), None)
+    table = next((found for v in node.inputs if (found := constant(v)) is not None), None)
+    if lens is None or table is None or table.size == table.shape[-1]:
+        return None
+    _, channels, _, length = shape = dims(lens.image)
+    if table.reshape(-1, *table.shape[-2:]).shape != (1, length, channels):
+        return None
+    return Proposal((node,), as_sequence(tokens(lens.image, shape, table.reshape(length, channels), length)), lens.nodes, "true")
+
+
+def class_token(node: ir.Node) -> Proposal | Refusal | None:
+    """Constant tokens in front of a sequence."""
+    lens = sequence(node.inputs[-1])
+    if lens is None or len(node.inputs) != 2 or attribute(node, "axis") != 1:
+        return None
+    spread = producer(node.inputs[0], "Expand")
+    token = constant(node.inputs[0] if spread is None else spread.inputs[0])
+    chain = () if spread is None else _chain(spread)
+    if token is None or chain is None or token.ndim != 3 or token.shape[0] != 1:
+        return None
+    _, channels, _, length = shape = dims(lens.image)
+    table = np.vstack([token[0], np.zeros((length, channels))])
+    return Proposal((node,), as_sequence(tokens(lens.image, shape, table, length)), (*chain, *lens.nodes), "true")
+
+
+def _chain(node: ir.Node) -> tuple[ir.Node, ...] | None:
+    """The nodes that compute the shape to which a token is spread, in topological order."""
+    found: dict[ir.Node, None] = {}
+
+    def visit(at: ir.Node) -> None:
+        for before in () if at.op_type == "Shape" else at.predecessors():
+            visit(before)
+        found.setdefault(at)
+
+    visit(node)
+    return tuple(found) if len(found) <= LONGEST else None
+
+
+def merge(node: ir.Node) -> Proposal | Refusal | None:
+    """One table of two."""
+    before = node.inputs[0].producer()
+    if before is None or before.op_type != "Tokens" or before.domain != DOMAIN or not private(node.inputs[0]):
+        return None
+    first, second = (constant(n.inputs[2])[0, :, 0].T for n in (before, node))
+    table = np.pad(first, ((len(second) - len(first), 0), (0, 0))) + second
+    shape = dims(before.inputs[0])
+    return Proposal((before, node), tokens(before.inputs[0], shape, table, shape[2] * shape[3]), extent="true")
+
+
+def token(node: ir.Node) -> Proposal | Refusal | None:
+    """One token of a sequence."""
+    lens, index = sequence(node.inputs[0]), scalar(node.inputs[1])
+    if lens is None or index is None or constant(node.inputs[1]).ndim or attribute(node, "axis", 0) != 1:
+        return None
+    batch, channels, _, length = dims(lens.image)
+    kernel = np.zeros((channels, 1, 1, int(index) % length + 1), np.float32)
+    kernel[..., -1] = 1
+    at = {"kernel_shape": kernel.shape[2:], "pads": (0, 0, 0, 0), "strides": (1, length), "dilations": (1, 1), "group": channels}
+    return Proposal((node,), _flat(Op("Conv", (lens.image, kernel), at, name=f"{node.name}/token", shape=(batch, channels, 1, 1))), lens.nodes, "true")
+
+
+def mean(node: ir.Node) -> Proposal | Refusal | None:
+    """The mean of all tokens."""
+    lens = sequence(node.inputs[0])
+    if lens is None or ints(node, "axes", 1) not in ((1,), (-2,)) or attribute(node, "keepdims", 1):
+        return None
+    pooled = Op("GlobalAveragePool", (lens.image,), name=f"{node.name}/pool", shape=(*dims(lens.image)[:2], 1, 1))
+    return Proposal((node,), _flat(pooled), lens.nodes, "true")
+
+
+def _flat(inner: Op) -> Op:
+    return Op("Flatten", (inner,), {"axis": 1})
+
+
+PATCHES = Rewrite("patches_as_tokens", patches, ("Transpose",))
+CLASS_TOKEN = Rewrite("class_token", class_token, ("Concat",))
+POSITIONS = Rewrite("position_table", positions, ("Add",))
+MERGE = Rewrite("merge_tables", merge, ("Tokens",))
+TOKEN = Rewrite("extract_token", token, ("Gather",))
+MEAN = Rewrite("mean_of_tokens", mean, ("ReduceMean",))
