@@ -86,6 +86,8 @@ class _Trace:
             return self.layer(only[0], inputs, name) if len(only) == 1 else self.model(inside, inputs, f"{name}/")
         if type(call.operation).__name__ == "MultiHeadAttention" and attended(call) is None and all(self.is_row(t) for t in inputs):
             return self.attention(call, inputs, name)
+        if getattr(call.operation, "softmax", "") == "softmax" and len(inputs) == 3 and all(self.is_row(t) for t in inputs):
+            return self.bare_attention(call.operation, inputs, name)
         if self.is_sequence(call, inputs):
             return self.on_images(call, inputs, name)
         steps = read(call.operation, call, [self.shapes[t] for t in inputs])
@@ -131,6 +133,19 @@ class _Trace:
         sequence = self.reshape(result, f"{name}/sequence", (self.shapes[result][0], *self.shapes[result][2:]))
         self.images[sequence] = result
         return [sequence]
+
+    def bare_attention(self, layer: Any, inputs: list[str], name: str) -> list[str]:
+        """An attention without projections: its context; whoever reads its mask finds an operation without an integer form."""
+        images = tuple(self.image(t) for t in inputs)
+        mixed, heads = self.free(f"{name}/attention"), {"heads": layer.num_heads, "scale": layer.scale, "layer": "Attention"}
+        self.shapes[mixed] = (*self.shapes[images[0]][:3], self.shapes[images[2]][3])
+        self.nodes.append(Node(mixed, "Attention", images, (mixed,), heads))
+        sequence = self.reshape(mixed, name, (self.shapes[mixed][0], *self.shapes[mixed][2:]))
+        self.images[sequence] = mixed
+        mask = self.free(f"{name}/mask")
+        self.shapes[mask] = (self.shapes[mixed][0], layer.num_heads, self.shapes[images[0]][2], self.shapes[images[1]][2])
+        self.nodes.append(Node(mask, f"{OPAQUE}Attention", tuple(inputs), (mask,), {"reason": "the mask of an attention is not computed in integers", "layer": "Attention"}))
+        return [sequence, mask]
 
     def projected(self, name: str, source: str, kernel: np.ndarray, bias: np.ndarray | None) -> str:
         found = self.free(name)
