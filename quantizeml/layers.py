@@ -19,7 +19,8 @@ FLOAT_LAYERS = ("DepthwiseConv2DTranspose", "PaddedConv2D")
 TRANSFORMER_LAYERS = ("AddPositionEmbs", "Attention", "ClassToken", "ExtractToken", "LayerMadNormalization", "Shiftmax", "StochasticDepth")
 INTEGER_LAYERS = (
     "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D",
-    "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding", "QuantizedLayerNormalization", "QuantizedMultiply", "QuantizedUpSampling2D",
+    "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding", "QuantizedLayerNormalization", "QuantizedMadNormalization", "QuantizedMultiply",
+    "QuantizedShiftAttention", "QuantizedUpSampling2D",
 )
 
 __all__ = ["QuantizationParams", *QUANTIZERS, *FLOAT_LAYERS, *TRANSFORMER_LAYERS, *INTEGER_LAYERS]

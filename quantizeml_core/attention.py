@@ -31,14 +31,14 @@ def score_multiplier(ratio: float) -> tuple[int, int]:
 
 def attend(q: Ints, k: Ints, v: Ints, heads: int, multiplier: int, shift: int) -> Ints:
     """y of (N, C, H, W) each; every pixel is a token, the channels of a head stand together."""
-    scores = _tokens(q, heads) @ _tokens(k, heads).swapaxes(-1, -2)
+    scores = split_heads(q, heads) @ split_heads(k, heads).swapaxes(-1, -2)
     below = scores.max(axis=-1, keepdims=True) - scores
     weights = TABLE[np.minimum((below * multiplier + (1 << (shift - 1))) >> shift, ENTRIES - 1)]
     total = weights.sum(axis=-1, keepdims=True)
-    mean = (512 * (weights @ _tokens(v, heads)) + total) // (2 * total)
+    mean = (512 * (weights @ split_heads(v, heads)) + total) // (2 * total)
     return mean.swapaxes(-1, -2).reshape(len(q), v.shape[1], *q.shape[2:])
 
 
-def _tokens(x: Ints, heads: int) -> Ints:
+def split_heads(x: Ints, heads: int) -> Ints:
     """(N, heads, tokens, channels of a head)."""
     return x.reshape(len(x), heads, x.shape[1] // heads, -1).swapaxes(-1, -2)

@@ -27,6 +27,8 @@ from .plan import LayerPlan, Plan
 from .program import Format, Program
 from .solve import Solution, folded_weight
 
+SCORE_UNITS: Mapping[str, float] = {"attention": float(np.log2(np.e)) * 2**FRACTION, "shift_attention": 1.0}
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -63,7 +65,7 @@ def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bi
         arrays = _arrays(block, plan.layers[block.name], solutions[block.name], source, bias_mantissa_bits)
         if block.kind == "normalize":
             arrays["epsilon"] = _epsilon(block, blueprint.channels(block.output), formats[block.inputs[0]])
-        if block.kind == "attention":
+        if block.kind in SCORE_UNITS:
             arrays |= _scores(block, formats)
         if block.kind == "embed":
             arrays["entries"] = integer_entries(block.arrays["table"], formats[block.inputs[0]].step).astype(np.int32)
@@ -72,9 +74,9 @@ def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bi
 
 
 def _scores(block: Block, formats: Mapping[str, Format]) -> Arrays:
-    """What turns a difference of scores into 1/256 of a power of two."""
+    """What turns a difference of scores into 1/256 of a power of two, or scores into powers of two."""
     steps = [float(formats[t].step[0]) for t in block.inputs[:2]]
-    multiplier, shift = score_multiplier(float(block.arrays["scale"][0]) * steps[0] * steps[1] * np.log2(np.e) * 2**FRACTION)
+    multiplier, shift = score_multiplier(float(block.arrays["scale"][0]) * steps[0] * steps[1] * SCORE_UNITS[block.kind])
     return {"score_multiplier": np.array([multiplier], np.int64), "score_shift": np.array([shift], np.int64)}
 
 

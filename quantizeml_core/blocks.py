@@ -9,6 +9,8 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
     multiply              two inputs of one rank; axes of size 1 are repeated, as numpy does
     attention             three inputs: queries, keys, values; every pixel is a token, `groups` is the number of heads, `scale` (1,) multiplies the scores
     embed                 pixels in reading order as one row, zeros in front where `table` (C, T) is longer, plus the table: class token and positions
+    shift_attention       the same with powers of two for a softmax (`hardware_forms`)
+    mad_normalize         the channels of each pixel divided by their mean absolute value
     normalize             layer normalization over the channels of each pixel, without weights; `epsilon` (1,), an integer in a program
     pool2d                `pool` of kind `avg`: the mean over windows, padded pixels count as zeros
     upsample2d            `strides` are the factors (h, w) by which each pixel is repeated
@@ -52,6 +54,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "multiply": Kind((), frozenset({"activation"}), inputs=2),
     "attention": Kind(("scale",), frozenset(), inputs=3),
     "embed": Kind(("table",), frozenset()),
+    "shift_attention": Kind(("scale",), frozenset(), inputs=3),
+    "mad_normalize": Kind((), frozenset({"activation"})),
     "normalize": Kind(("epsilon",), frozenset({"activation"})),
     "pool2d": Kind((), frozenset({"activation"})),
     "upsample2d": Kind((), frozenset()),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from . import layernorm, numerics
+from . import hardware_forms, layernorm, numerics
 from .attention import attend
 from .blocks import Block, Pool
 from .embedding import embed as embedded
@@ -98,6 +98,17 @@ def attention(block: Block, q: Ints, k: Ints, v: Ints) -> Ints:
 def embed(block: Block, x: Ints) -> Ints:
     """Pixels as tokens, plus the table, then the usual tail."""
     return _post(block, embedded(x, block.arrays["entries"].astype(np.int64)))
+
+
+def shift_attention(block: Block, q: Ints, k: Ints, v: Ints) -> Ints:
+    """Attention with powers of two for a softmax, then the usual tail."""
+    multiplier, shift = (int(block.arrays[name][0]) for name in ("score_multiplier", "score_shift"))
+    return _post(block, hardware_forms.shift_attend(q, k, v, block.groups, multiplier, shift))
+
+
+def mad_normalize(block: Block, x: Ints) -> Ints:
+    """Mad normalization over the channels, then the usual tail."""
+    return _post(block, hardware_forms.mad_normalize(x))
 
 
 def max_pool(x: Ints, pool: Pool) -> Ints:
@@ -203,5 +214,6 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 
 KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
-    "concat": concat, "multiply": multiply, "attention": attention, "embed": embed, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
+    "concat": concat, "multiply": multiply, "attention": attention, "shift_attention": shift_attention, "mad_normalize": mad_normalize,
+    "embed": embed, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import attention, embedding, numerics, tables
+from . import attention, embedding, hardware_forms, numerics, tables
 from .align import bound
 from .blocks import LINEAR, Block, moves
 from .blueprint import Blueprint
@@ -203,6 +203,14 @@ class _Solver:
     def _attention(self, block: Block, layer: LayerPlan) -> Solution:
         self._one_scale(block, block.inputs[:2])
         return self._rescaled(block, layer, self.formats[block.inputs[2]].step * 2.0**-attention.FRACTION)
+
+    def _shift_attention(self, block: Block, layer: LayerPlan) -> Solution:
+        self._one_scale(block, block.inputs[:2])
+        return self._rescaled(block, layer, self.formats[block.inputs[2]].step * 2.0**-hardware_forms.FRACTION)
+
+    def _mad_normalize(self, block: Block, layer: LayerPlan) -> Solution:
+        self._one_scale(block, block.inputs)
+        return self._rescaled(block, layer, np.array([2.0**-hardware_forms.FRACTION]))
 
     def _embed(self, block: Block, layer: LayerPlan) -> Solution:
         return self._rescaled(block, layer, self.formats[block.inputs[0]].step * 2.0**-embedding.FRACTION)

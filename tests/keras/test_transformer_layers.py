@@ -16,14 +16,17 @@ from quantizeml_onnx.testing import boundaries as in_onnxruntime
 X = np.random.default_rng(0).random((32, 12, 12, 3)).astype("float32")
 
 
-def network() -> keras.Model:
+FORMS = {"standard": (layers.LayerNormalization, "softmax"), "hardware": (LayerMadNormalization, "shiftmax")}
+
+
+def network(normalization: type, softmax: str) -> keras.Model:
     keras.utils.set_random_seed(3)
     x = entry = keras.Input((12, 12, 3), name="pixels")
     x = layers.Reshape((9, 16), name="tokens")(layers.Conv2D(16, 4, strides=4, name="patches")(x))
     x = AddPositionEmbs(name="positions")(ClassToken(name="class_token")(x))
-    y = layers.LayerNormalization(name="norm")(x)
+    y = normalization(name="norm")(x)
     q, k, v = (layers.Dense(16, name=name)(y) for name in ("queries", "keys", "values"))
-    context, _ = Attention(4, name="attention")([q, k, v])
+    context, _ = Attention(4, softmax, name="attention")([q, k, v])
     x = layers.Add(name="add")([x, StochasticDepth(0.1, name="depth")(layers.Dense(16, name="out")(context))])
     model = keras.Model(entry, layers.Dense(5, name="head")(ExtractToken(0, name="token")(x)), name="guide")
     rng = np.random.default_rng(4)
@@ -31,9 +34,9 @@ def network() -> keras.Model:
     return model
 
 
-@pytest.fixture(scope="module")
-def model() -> keras.Model:
-    return network()
+@pytest.fixture(scope="module", params=FORMS)
+def model(request: pytest.FixtureRequest) -> keras.Model:
+    return network(*FORMS[request.param])
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,8 @@ def result(model: keras.Model) -> Result:
 
 def test_the_whole_network_is_integer(result: Result) -> None:
     assert not result.blueprint.stops
-    assert {"embed", "normalize", "attention"} <= {b.kind for b in result.blueprint.blocks}
+    kinds = {b.kind for b in result.blueprint.blocks}
+    assert {"embed", "normalize", "attention"} <= kinds or {"embed", "mad_normalize", "shift_attention"} <= kinds
 
 
 def test_numpy_keras_and_onnxruntime_compute_the_same_integers(result: Result, tmp_path: object) -> None:
@@ -53,8 +57,9 @@ def test_numpy_keras_and_onnxruntime_compute_the_same_integers(result: Result, t
 
 
 def test_the_error_is_that_of_eight_bits(model: keras.Model, result: Result) -> None:
-    """30 dB: what 8-bit tensors of a few layers in a row leave."""
-    assert decibels(np.asarray(model(X)), np.asarray(result.model(X))) > 30
+    """30 dB: what 8-bit tensors of a few layers in a row leave. 15 dB with a shiftmax: a score next to a whole number falls on either side, a factor of two."""
+    bar = 15 if model.get_layer("attention").softmax == "shiftmax" else 30
+    assert decibels(np.asarray(model(X)), np.asarray(result.model(X))) > bar
 
 
 def test_a_float_model_is_saved_and_loaded(model: keras.Model, tmp_path: object) -> None:

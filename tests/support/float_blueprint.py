@@ -26,6 +26,14 @@ def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
         return x * _wide(block.arrays.get("scale", np.ones(1)), x.ndim) + _wide(block.arrays.get("offset", np.zeros(1)), x.ndim)
     if block.kind == "concat":
         return np.concatenate(inputs, axis=1)
+    if block.kind == "mad_normalize":
+        return _post(block, inputs[0] / np.maximum(np.abs(inputs[0]).mean(axis=1, keepdims=True), 1e-7))
+    if block.kind == "shift_attention":
+        q, k, v = (t.reshape(len(t), block.groups, t.shape[1] // block.groups, -1).swapaxes(-1, -2) for t in inputs)
+        below = np.floor(q @ k.swapaxes(-1, -2) * float(block.arrays["scale"][0]))
+        below -= below.max(axis=-1, keepdims=True)
+        weights = 2.0 ** (below - np.rint(np.log2((2.0**below).sum(axis=-1, keepdims=True))))
+        return (weights @ v).swapaxes(-1, -2).reshape(inputs[2].shape)
     if block.kind == "attention":
         q, k, v = (t.reshape(len(t), block.groups, t.shape[1] // block.groups, -1).swapaxes(-1, -2) for t in inputs)
         scores = q @ k.swapaxes(-1, -2) * float(block.arrays["scale"][0])

@@ -11,6 +11,7 @@ from keras import ops
 from quantizeml_core.match import Node
 
 from .layers.windows import LOWEST, pad
+from .transformer_layers import SMALLEST, shiftmax
 
 Tensor = Any
 
@@ -63,12 +64,16 @@ def _embed(at: Mapping[str, Any], x: Tensor) -> Tensor:
     return ops.add(ops.pad(row, ((0, 0), (0, 0), (length - row.shape[2], 0), (0, 0))), _as(at["table"], x))
 
 
+def _mad_normalize(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    return ops.divide(x, ops.maximum(ops.mean(ops.abs(x), axis=-1, keepdims=True), SMALLEST))
+
+
 def _attention(at: Mapping[str, Any], *inputs: Tensor) -> Tensor:
     def tokens(x: Tensor) -> Tensor:
         return ops.transpose(ops.reshape(x, (-1, x.shape[1] * x.shape[2], at["heads"], x.shape[3] // at["heads"])), (0, 2, 1, 3))
 
     q, k, v = map(tokens, inputs)
-    weights = ops.softmax(ops.multiply(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))), at["scale"]), axis=-1)
+    weights = at.get("weights", ops.softmax)(ops.multiply(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))), at["scale"]))
     return ops.reshape(ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3)), (-1, *inputs[2].shape[1:]))
 
 
@@ -115,7 +120,8 @@ def _as(array: np.ndarray, x: Tensor) -> Tensor:
 
 OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
     "Conv2D": _conv2d, "DepthwiseConv2D": _depthwise, "Conv2DTranspose": _transposed, "Dense": _dense, "Affine": _affine,
-    "Normalize": _normalize, "Attention": _attention, "Embed": _embed, "ReLU": _relu, "Table": _table,
+    "Normalize": _normalize, "Attention": _attention, "MadNormalize": _mad_normalize, "ShiftAttention": lambda at, *x: _attention({**at, "weights": shiftmax}, *x),
+    "Embed": _embed, "ReLU": _relu, "Table": _table,
     "MaxPool": _max_pool, "AveragePool": _average_pool, "UpSampling2D": _up_sampling, "Reshape": _reshape, "Flatten": _reshape,
     "Permute": lambda at, x: ops.transpose(x, (0, *at["dims"])),
     "Pad": lambda at, x: pad(x, at["pads"], 0.0),

@@ -8,6 +8,7 @@
     Dense                kernel (Cin, F), bias                                          (B, Cin)
     Affine               scale, offset: (C,) or (1,), on the last axis                  any
     Embed                table (T, C): zeros in front where it is longer, plus it      (B, H, W, C) to (B, 1, T, C)
+    MadNormalize         x / mean|x| over the last axis                              any
     Normalize            epsilon: layer normalization over the last axis, no weights    any
     Pad                  pads, with zeros                                               (B, H, W, C)
     ReLU                 bound, or None                                                 any
@@ -19,6 +20,7 @@
     Reshape, Flatten     shape, without the batch                                       any
     Add, Multiply        two operands of one shape (Multiply: or of one pixel)          any
     Attention            heads, scale: softmax(q k^T scale) v; queries, keys, values    three of (B, H, W, C)
+    ShiftAttention       the same with powers of two for a softmax                      three of (B, H, W, C)
     Concatenate          two operands, on the last axis                                 any
 
 Pads are top, left, bottom, right. Every other operation is opaque: its class name behind `keras::`, attribute `reason` when one is known. A node that

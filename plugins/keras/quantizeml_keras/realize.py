@@ -27,7 +27,9 @@ from .layers import (
     QuantizedDepthwiseConv2D,
     QuantizedEmbedding,
     QuantizedLayerNormalization,
+    QuantizedMadNormalization,
     QuantizedMultiply,
+    QuantizedShiftAttention,
     QuantizedUpSampling2D,
 )
 from .layers.base import QuantizedLayer
@@ -38,7 +40,8 @@ LAYERS: Mapping[str, type[QuantizedLayer]] = {
     "input": InputQuantizer, "conv2d": QuantizedConv2D, "conv_transpose2d": QuantizedConv2DTranspose,
     "depthwise2d": QuantizedDepthwiseConv2D, "dense": QuantizedDense,
     "add": QuantizedAdd, "concat": QuantizedConcatenate, "multiply": QuantizedMultiply,
-    "attention": QuantizedAttention, "embed": QuantizedEmbedding, "normalize": QuantizedLayerNormalization, "pool2d": QuantizedAveragePooling2D,
+    "attention": QuantizedAttention, "shift_attention": QuantizedShiftAttention, "mad_normalize": QuantizedMadNormalization,
+    "embed": QuantizedEmbedding, "normalize": QuantizedLayerNormalization, "pool2d": QuantizedAveragePooling2D,
     "upsample2d": QuantizedUpSampling2D,
 }
 

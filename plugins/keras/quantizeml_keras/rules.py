@@ -6,7 +6,8 @@
     add, concat           Add [ReLU];  Concatenate
     affine                a BatchNormalization or Rescaling alone: a depthwise2d of one pixel
     pool2d                AveragePool [ReLU]; where the target has none, a depthwise2d of equal weights
-    attention, embed      Attention;  Embed
+    attention, embed      Attention;  Embed;  with powers of two: ShiftAttention
+    mad_normalize         MadNormalize [ReLU]: a LayerMadNormalization without its weights
     multiply, upsample2d  Multiply [ReLU];  UpSampling2D
     normalize             [Flatten] Normalize [ReLU]: a LayerNormalization without its weights, which go into a neighbour
     pad                   ZeroPadding2D that no neighbour could take: a depthwise2d of one pixel, padded
@@ -46,7 +47,8 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
     """The rules of this frontend for one target."""
     lines: Mapping[str, tuple[P, Build]] = {
         "add": (P("Add") >> P.opt(P("ReLU")), _add),
-        "attention": (P("Attention"), _attention),
+        "attention": (P("Attention"), partial(_attention, "attention")),
+        "shift_attention": (P("ShiftAttention"), partial(_attention, "shift_attention")),
         "affine": (P("Affine") >> POST, _affine),
         "concat": (P("Concatenate"), _concat),
         "conv2d": (P("Conv2D") >> POST, _conv2d),
@@ -55,6 +57,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         "depthwise2d": (P("DepthwiseConv2D") >> POST, _depthwise2d),
         "embed": (P("Embed"), _embed),
         "identity": (ALONE, _identity),
+        "mad_normalize": (P("MadNormalize") >> P.opt(P("ReLU")), _mad_normalize),
         "multiply": (P("Multiply") >> P.opt(P("ReLU")), _multiply),
         "normalize": (P.opt(P("Flatten")) >> P("Normalize") >> P.opt(P("ReLU")), _normalize),
         "pad": (P("Pad") >> POST, _pad),
@@ -109,12 +112,18 @@ def _multiply(target: Target, match: Match) -> Block | Miss:
     return Miss(refusal) if refusal else Block(match.nodes[0].name, "multiply", match.inputs, match.output, activation=_activation(match))
 
 
-def _attention(target: Target, match: Match) -> Block | Miss:
+def _attention(kind: str, target: Target, match: Match) -> Block | Miss:
     node = match.nodes[0]
-    if refusal := _incapable(target, {"attention": True}):
+    if refusal := _incapable(target, {kind: True}):
         return Miss(refusal)
-    block = Block(node.name, "attention", match.inputs, match.output, groups=node.native["heads"])
+    block = Block(node.name, kind, match.inputs, match.output, groups=node.native["heads"])
     return block.with_arrays(scale=np.array([node.native["scale"]]))
+
+
+def _mad_normalize(target: Target, match: Match) -> Block | Miss:
+    if refusal := _incapable(target, {"mad_normalize": True}):
+        return Miss(refusal)
+    return Block(match.nodes[0].name, "mad_normalize", match.inputs, match.output, activation=_activation(match))
 
 
 def _embed(target: Target, match: Match) -> Block | Miss:

@@ -86,7 +86,7 @@ class _Trace:
             return self.layer(only[0], inputs, name) if len(only) == 1 else self.model(inside, inputs, f"{name}/")
         if type(call.operation).__name__ == "MultiHeadAttention" and attended(call) is None and all(self.is_row(t) for t in inputs):
             return self.attention(call, inputs, name)
-        if getattr(call.operation, "softmax", "") == "softmax" and len(inputs) == 3 and all(self.is_row(t) for t in inputs):
+        if type(call.operation).__name__ == "Attention" and hasattr(call.operation, "num_heads") and len(inputs) == 3 and all(self.is_row(t) for t in inputs):
             return self.bare_attention(call.operation, inputs, name)
         if self.is_sequence(call, inputs):
             return self.on_images(call, inputs, name)
@@ -139,7 +139,7 @@ class _Trace:
         images = tuple(self.image(t) for t in inputs)
         mixed, heads = self.free(f"{name}/attention"), {"heads": layer.num_heads, "scale": layer.scale, "layer": "Attention"}
         self.shapes[mixed] = (*self.shapes[images[0]][:3], self.shapes[images[2]][3])
-        self.nodes.append(Node(mixed, "Attention", images, (mixed,), heads))
+        self.nodes.append(Node(mixed, "Attention" if layer.softmax == "softmax" else "ShiftAttention", images, (mixed,), heads))
         sequence = self.reshape(mixed, name, (self.shapes[mixed][0], *self.shapes[mixed][2:]))
         self.images[sequence] = mixed
         mask = self.free(f"{name}/mask")

@@ -22,7 +22,7 @@ BASES = {
     "dense": "QuantizedDense1D", "add": "QuantizedAdd", "concat": "QuantizedConcat", "input": "InputQuantizer",
     "conv_transpose2d": "QuantizedConvTranspose2D", "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D",
     "upsample2d": "QuantizedUpsample2D", "normalize": "QuantizedLayerNormalization", "attention": "QuantizedAttention",
-    "embed": "QuantizedEmbedding",
+    "embed": "QuantizedEmbedding", "shift_attention": "QuantizedShiftAttention", "mad_normalize": "QuantizedMadNormalization",
 }
 
 #: function parameter -> (array of the integer block, suffix of the initializer's name)
@@ -36,7 +36,7 @@ PARAMETERS = {
 
 #: block kind -> the parameters of those that have no weights
 UNWEIGHTED = {"input": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (), "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift"),
-              "embed": ("Table",)}
+              "shift_attention": ("ScoreScale", "ScoreShift"), "mad_normalize": (), "embed": ("Table",)}
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
         "a product of two tensors": block.kind == "multiply",
         "average pooling over windows": block.kind == "pool2d",
         "an embedding of tokens": block.kind == "embed",
-        "an attention": block.kind == "attention",
-        "a layer normalization": block.kind == "normalize",
+        "an attention": block.kind in ("attention", "shift_attention"),
+        "a layer normalization": block.kind in ("normalize", "mad_normalize"),
         "a transposed convolution": block.kind == "conv_transpose2d",
         "upsampling": block.kind == "upsample2d",
         "an addition with an activation": block.kind == "add" and block.activation is not None,

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import parser
 
-from quantizeml_core import attention, embedding, layernorm, numerics
+from quantizeml_core import attention, embedding, hardware_forms, layernorm, numerics
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
@@ -111,6 +111,42 @@ def _attention(program: Program, block: Block) -> Body:
     ]
     low, high = (end << attention.FRACTION for end in program.formats[block.inputs[2]].range)
     return _ended(program, block, lines, (np.full(channels, low, np.int64), np.full(channels, high, np.int64)), f"h{block.groups}c{channels}_{inner}_{height}_{width}")
+
+
+def _shift_attention(program: Program, block: Block) -> Body:
+    """`quantizeml_core.hardware_forms` in float64, where each of its steps is exact; powers of two come from a table."""
+    _, channels, height, width = program.shapes[block.output]
+    split = f"[0, {block.groups}, -1, {height * width}]"
+    thresholds = ", ".join(repr(float(t)) for t in hardware_forms.HALF_POWERS)
+    powers, top = ", ".join(f"{2.0**n:.1f}" for n in range(41)), hardware_forms.EXPONENTS
+    lines = [
+        f"split = Constant <value_ints = {split}> ()", *(f"{n}c = Cast <to = 11> ({x})" for n, x in zip("qkv", "XYV", strict=True)),
+        *(f"{n}h = Reshape ({n}c, split)" for n in "qkv"), "qt = Transpose <perm = [0, 1, 3, 2]> (qh)", "a = MatMul (qt, kh)",
+        "m = Cast <to = 11> (ScoreScale)", "f0 = Cast <to = 11> (ScoreShift)", "r = Div (m, f0)", "x0 = Mul (a, r)", "z = Floor (x0)",
+        "last = Constant <value_ints = [-1]> ()", "top = ReduceMax (z, last)", f"e0 = Constant <value = double {{{float(top)}}}> ()", "l = Sub (z, top)",
+        "below = Add (l, e0)", "zero = Constant <value = double {0.0}> ()", "most = Constant <value = double {40.0}> ()",
+        f"powers = Constant <value = double[41] {{{powers}}}> ()", "alive = GreaterOrEqual (below, zero)", "b0 = Clip (below, zero, most)",
+        "b1 = Cast <to = 7> (b0)", "p0 = Gather (powers, b1)", "p1 = Where (alive, p0, zero)", "total = ReduceSum (p1, last)",
+        f"limits = Constant <value = double[{len(hardware_forms.HALF_POWERS)}] {{{thresholds}}}> ()", "wide = Unsqueeze (total, last)",
+        "above = GreaterOrEqual (wide, limits)", "counted = Cast <to = 11> (above)", "log = ReduceSum <keepdims = 0> (counted, last)",
+        f"ten = Constant <value = double {{{float(hardware_forms.FRACTION)}}}> ()", "n0 = Sub (below, log)", "n = Add (n0, ten)",
+        "some = GreaterOrEqual (n, zero)", "both = And (alive, some)", "n1 = Clip (n, zero, most)", "n2 = Cast <to = 7> (n1)", "w0 = Gather (powers, n2)",
+        "w = Where (both, w0, zero)", "vt = Transpose <perm = [0, 1, 3, 2]> (vh)", "y = MatMul (w, vt)", "y0 = Transpose <perm = [0, 1, 3, 2]> (y)",
+        f"ys = Constant <value_ints = [0, {channels}, {height}, {width}]> ()", "y1 = Reshape (y0, ys)", "sum = Cast <to = 6> (y1)",
+    ]
+    low, high = (height * width * end << hardware_forms.FRACTION for end in program.formats[block.inputs[2]].range)
+    reach = (np.full(channels, low, np.int64), np.full(channels, high, np.int64))
+    return _ended(program, block, lines, reach, f"s{block.groups}c{channels}_{height}_{width}")
+
+
+def _mad_normalize(program: Program, block: Block) -> Body:
+    """`quantizeml_core.hardware_forms` in float64."""
+    channels = program.shapes[block.inputs[0]][1]
+    lines = ["x = Cast <to = 11> (X)", "axes = Constant <value_ints = [1]> ()", "size = Abs (x)", "s0 = ReduceSum (size, axes)",
+             "one = Constant <value = double {1.0}> ()", "s = Max (s0, one)", f"c = Constant <value = double {{{channels * 2.0**11}}}> ()", "cx = Mul (x, c)",
+             "n = Add (cx, s)", "ss = Add (s, s)", "q = Div (n, ss)", "z = Floor (q)", "sum = Cast <to = 6> (z)"]
+    reach = np.full(channels, channels << hardware_forms.FRACTION, np.int64)
+    return _ended(program, block, lines, (-reach, reach), f"c{channels}")
 
 
 def _embed(program: Program, block: Block) -> Body:
@@ -207,5 +243,6 @@ def _add_reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
 
 BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
     "input": _input, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
-    "concat": _concat, "multiply": _multiply, "attention": _attention, "embed": _embed, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
+    "concat": _concat, "multiply": _multiply, "attention": _attention, "shift_attention": _shift_attention,
+    "mad_normalize": _mad_normalize, "embed": _embed, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
 }

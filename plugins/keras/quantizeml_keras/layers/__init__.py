@@ -7,6 +7,7 @@ from .attention import QuantizedAttention
 from .base import QuantizedLayer
 from .embedding import QuantizedEmbedding
 from .ends import Dequantizer, InputQuantizer
+from .hardware_forms import QuantizedMadNormalization, QuantizedShiftAttention
 from .joins import QuantizedAdd, QuantizedConcatenate, QuantizedMultiply
 from .linear import QuantizedConv2D, QuantizedConv2DTranspose, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
 from .normalization import QuantizedLayerNormalization
@@ -15,7 +16,8 @@ from .resampling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 __all__ = [
     "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding",
-    "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedMultiply", "QuantizedUpSampling2D",
+    "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedMadNormalization", "QuantizedShiftAttention",
+    "QuantizedMultiply", "QuantizedUpSampling2D",
 ]
 
 require_float64()

@@ -34,6 +34,11 @@ def _layer_normalization(layer: Any, call: Any, shapes: Sequence[Shape]) -> list
     return [first, Step("Affine", {"scale": gamma, "offset": beta}, shapes[0])] if layer.scale or layer.center else [replace(first, suffix="")]
 
 
+def _mad_normalization(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    gamma, beta = (array(w).astype(np.float64) for w in (layer.gamma, layer.beta))
+    return [Step("MadNormalize", {}, shapes[0], "normalized"), Step("Affine", {"scale": gamma, "offset": beta}, shapes[0])]
+
+
 def _layer_scale(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
     """Of keras.applications.convnext: a factor for each channel."""
     return [Step("Affine", {"scale": array(layer.gamma).astype(np.float64), "offset": np.zeros(1)}, shapes[0])]
@@ -90,7 +95,7 @@ def _function(name: str) -> Reader:
 
 ELEMENTWISE = {
     "Activation": _activation, "BatchNormalization": _batch_normalization, "ELU": _function("elu"), "Gelu": _function("gelu"),
-    "HardSigmoid": _function("hard_sigmoid"), "HardSilu": _function("hard_silu"), "LayerNormalization": _layer_normalization, "LayerScale": _layer_scale, "LeakyReLU": _leaky, "LeakyRelu": _function("leaky_relu"),
+    "HardSigmoid": _function("hard_sigmoid"), "HardSilu": _function("hard_silu"), "LayerMadNormalization": _mad_normalization, "LayerNormalization": _layer_normalization, "LayerScale": _layer_scale, "LeakyReLU": _leaky, "LeakyRelu": _function("leaky_relu"),
     "Normalization": _normalization, "PReLU": _prelu, "ReLU": _relu, "Relu": _relu, "Relu6": _function("relu6"), "Rescaling": _rescaling,
     "Sigmoid": _function("sigmoid"), "Silu": _function("silu"), "Tanh": _function("tanh"),
 }

@@ -41,6 +41,7 @@ SEQUENCES = {
     "UpSampling1D": _on_rows(GEOMETRY["UpSampling2D"]), "ZeroPadding1D": _pad_row,
 }
 
-ON_ANY_SHAPE = frozenset({"Activation", "Add", "BatchNormalization", "Concatenate", "Dense", "ELU", "Flatten", "LayerNormalization", "LeakyReLU", "Multiply", "Normalization",
+ON_ANY_SHAPE = frozenset({"Activation", "Add", "BatchNormalization", "Concatenate", "Dense", "ELU", "Flatten", "LayerMadNormalization", "LayerNormalization",
+                          "LeakyReLU", "Multiply", "Normalization",
                           "ReLU", "Relu", "Relu6", "Rescaling", "Sigmoid", "Silu", "Gelu", "Tanh"})
 """Layers that do the same to a sequence and to its image of one row."""
