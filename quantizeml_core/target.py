@@ -88,6 +88,13 @@ class Target:
         """Whether the target has a capability."""
         return capability in self.capabilities
 
+    def lacks(self, needed: Mapping[str, bool]) -> str | None:
+        """The first capability that is needed and not there, as a reason with the documents that do not list it; None when all are there."""
+        missing = next((c for c, need in needed.items() if need and not self.can(c)), None)
+        if missing is None:
+            return None
+        return f"target `{self.name}` lacks `{missing}` ({CAPABILITIES.get(missing, 'of a plugin')}): not listed by {self.source}, {self.revision}"
+
     def layer(self, name: str) -> dict[str, Limit]:
         """The rows of one layer, by rule."""
         return {row.rule: row for row in self.limits if row.layer == name}

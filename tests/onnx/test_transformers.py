@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from quantizeml_core.api import Result, load_model, quantize_model
+from quantizeml_core.api import Result, check_model, load_model, quantize_model
 from quantizeml_core.testing import decibels, differences
 from quantizeml_onnx.observe import session
 from quantizeml_onnx.testing import boundaries
@@ -45,6 +45,12 @@ def test_a_written_file_is_read_back(case: tuple[onnx.ModelProto, Result], tmp_p
     again = load_model(path)
     some = X[:1]
     assert differences(case[1].program, {"x": some}, lambda feeds: boundaries(again, feeds)) == ()
+
+
+def test_akida_says_which_document_lists_no_transformer() -> None:
+    messages = [f.message for f in check_model(NETS["timm"], target="akida2")]
+    for capability in ("embed", "normalize", "attention"):
+        assert any(f"lacks `{capability}`" in m and "not listed by https://doc.brainchipinc.com" in m for m in messages)
 
 
 def test_an_attention_with_a_mask_stays_float_with_a_reason() -> None:

@@ -26,7 +26,7 @@ import numpy as np
 
 from quantizeml_core.blocks import Activation, Block, Pool
 from quantizeml_core.match import Match, Miss, Node, P, Rule
-from quantizeml_core.target import CAPABILITIES, Target
+from quantizeml_core.target import Target
 
 from .layouts import to_canonical
 
@@ -80,7 +80,7 @@ def _depthwise2d(target: Target, match: Match) -> Block | Miss:
 
 def _transposed(target: Target, match: Match) -> Block | Miss:
     conv = match.nodes[0]
-    if refusal := _incapable(target, {"conv_transpose2d": True, "activation.table": match.find("Table") is not None}):
+    if refusal := target.lacks({"conv_transpose2d": True, "activation.table": match.find("Table") is not None}):
         return Miss(refusal)
     block = Block(conv.name, "conv_transpose2d", match.inputs, match.output, strides=conv.native["strides"], pads=conv.native["crops"], **_post(match))
     return block.with_arrays(weight=conv.native["kernel"].transpose(2, 3, 0, 1), bias=conv.native["bias"])
@@ -108,27 +108,27 @@ def _average_pool(target: Target, match: Match) -> Block | Miss:
 
 
 def _multiply(target: Target, match: Match) -> Block | Miss:
-    refusal = _incapable(target, {"multiply": True})
+    refusal = target.lacks({"multiply": True})
     return Miss(refusal) if refusal else Block(match.nodes[0].name, "multiply", match.inputs, match.output, activation=_activation(match))
 
 
 def _attention(kind: str, target: Target, match: Match) -> Block | Miss:
     node = match.nodes[0]
-    if refusal := _incapable(target, {kind: True}):
+    if refusal := target.lacks({kind: True}):
         return Miss(refusal)
     block = Block(node.name, kind, match.inputs, match.output, groups=node.native["heads"])
     return block.with_arrays(scale=np.array([node.native["scale"]]))
 
 
 def _mad_normalize(target: Target, match: Match) -> Block | Miss:
-    if refusal := _incapable(target, {"mad_normalize": True}):
+    if refusal := target.lacks({"mad_normalize": True}):
         return Miss(refusal)
     return Block(match.nodes[0].name, "mad_normalize", match.inputs, match.output, activation=_activation(match))
 
 
 def _embed(target: Target, match: Match) -> Block | Miss:
     node = match.nodes[0]
-    refusal = _incapable(target, {"embed": True})
+    refusal = target.lacks({"embed": True})
     return Miss(refusal) if refusal else Block(node.name, "embed", match.inputs, match.output).with_arrays(table=np.asarray(node.native["table"]).T)
 
 
@@ -136,7 +136,7 @@ def _normalize(target: Target, match: Match) -> Block | Miss:
     node, source = match.find("Normalize"), match.view.shapes[match.inputs[0]]
     if match.find("Flatten") and (len(source) != 4 or source[1:3] != (1, 1)):
         return Miss(f"a normalization over the flattened shape {source} is not supported, only of one pixel")
-    if refusal := _incapable(target, {"normalize": True}):
+    if refusal := target.lacks({"normalize": True}):
         return Miss(refusal)
     block = Block(node.name, "normalize", match.inputs, match.output, flatten=match.find("Flatten") is not None, activation=_activation(match))
     return block.with_arrays(epsilon=np.array([node.native["epsilon"]]))
@@ -144,7 +144,7 @@ def _normalize(target: Target, match: Match) -> Block | Miss:
 
 def _upsample(target: Target, match: Match) -> Block | Miss:
     node = match.nodes[0]
-    refusal = _incapable(target, {"upsample2d": True})
+    refusal = target.lacks({"upsample2d": True})
     return Miss(refusal) if refusal else Block(node.name, "upsample2d", match.inputs, match.output, strides=node.native["size"])
 
 
@@ -178,7 +178,7 @@ def _dense(target: Target, match: Match) -> Block | Miss:
     if len(source) not in (2, 4) or None in source[1:]:
         return Miss(f"a flatten of the shape {source} is not supported, only of images of a known size")
     table = match.find("Table")
-    if refusal := _incapable(target, {"activation.table": table is not None, "dense.table": table is not None}):
+    if refusal := target.lacks({"activation.table": table is not None, "dense.table": table is not None}):
         return Miss(refusal)
     block = Block(dense.name, "dense", match.inputs, match.output, flatten=len(source) > 2, **_post(match))
     first = source if len(source) == 2 else (source[0], source[3], source[1], source[2])
@@ -187,13 +187,13 @@ def _dense(target: Target, match: Match) -> Block | Miss:
 
 def _add(target: Target, match: Match) -> Block | Miss:
     add, activation = match.nodes[0], _activation(match)
-    refusal = _incapable(target, {"add": True, "add.activation": activation is not None})
+    refusal = target.lacks({"add": True, "add.activation": activation is not None})
     return Miss(refusal) if refusal else Block(add.name, "add", match.inputs, match.output, activation=activation)
 
 
 def _concat(target: Target, match: Match) -> Block | Miss:
     concat = match.nodes[0]
-    refusal = _incapable(target, {"concat": True})
+    refusal = target.lacks({"concat": True})
     return Miss(refusal) if refusal else Block(concat.name, "concat", match.inputs, match.output)
 
 
@@ -202,16 +202,11 @@ def _unfit(kind: str, target: Target, match: Match) -> str | None:
     pool, table = _pool(match), match.find("Table")
     if table and pool and pool.kind == "max":
         return f"max pooling and a table activation ({table.native['function']}) do not fit into one block"
-    return _incapable(target, {
+    return target.lacks({
         "depthwise2d": kind == "depthwise2d",
         "depthwise2d.pool": kind == "depthwise2d" and pool is not None,
         "activation.table": table is not None,
     })
-
-
-def _incapable(target: Target, needed: Mapping[str, bool]) -> str | None:
-    lacking = [c for c, need in needed.items() if need and not target.can(c)]
-    return f"target `{target.name}` lacks `{lacking[0]}` ({CAPABILITIES[lacking[0]]})" if lacking else None
 
 
 def _image(match: Match) -> str | None:

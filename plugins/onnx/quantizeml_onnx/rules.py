@@ -27,7 +27,7 @@ import numpy as np
 
 from quantizeml_core.blocks import Activation, Block, Pool
 from quantizeml_core.match import Match, Miss, Node, P, Rule
-from quantizeml_core.target import CAPABILITIES, Target
+from quantizeml_core.target import Target
 
 from . import guards
 from .view import OnnxView, ints, operand
@@ -88,7 +88,7 @@ def _convolution(kind: str, target: Target, match: Match) -> Block | Miss:
 
 def _transposed(target: Target, match: Match) -> Block | Miss:
     conv, view, table = match.nodes[0], match.view, match.find(*TABLES) is not None
-    if refusal := _incapable(target, {"conv_transpose2d": True, "activation.table": table}):
+    if refusal := target.lacks({"conv_transpose2d": True, "activation.table": table}):
         return Miss(refusal)
     arrays = _weights(view, conv, (1, 0, 2, 3))
     return Block(conv.name, "conv_transpose2d", match.inputs, match.output, strides=ints(conv, "strides", (1, 1)),
@@ -115,7 +115,7 @@ def _unfit(kind: str, target: Target, match: Match) -> str | None:
     }
     if table and pool and pool.kind == "max":
         return f"max pooling and a table activation ({table.op}) do not fit into one block"
-    return _incapable(target, needed)
+    return target.lacks(needed)
 
 
 def _post(match: Match) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _post(match: Match) -> dict[str, Any]:
 
 def _dense(target: Target, match: Match) -> Block | Miss:
     gemm, table = match.find("Gemm"), match.find(*TABLES) is not None
-    if refusal := guards.gemm(match.view, gemm) or _incapable(target, {"activation.table": table, "dense.table": table}):
+    if refusal := guards.gemm(match.view, gemm) or target.lacks({"activation.table": table, "dense.table": table}):
         return Miss(refusal)
     rank = len(match.view.shape(match.inputs[0]) or (None, None))
     return Block(gemm.name, "dense", match.inputs, match.output, flatten=rank > 2, arrays=_weights(match.view, gemm), **_post(match))
@@ -134,39 +134,39 @@ def _dense(target: Target, match: Match) -> Block | Miss:
 
 def _add(target: Target, match: Match) -> Block | Miss:
     add, activation = match.nodes[0], _activation(match)
-    refusal = guards.same_shapes(match.view, add) or _incapable(target, {"add": True, "add.activation": activation is not None})
+    refusal = guards.same_shapes(match.view, add) or target.lacks({"add": True, "add.activation": activation is not None})
     return Miss(refusal) if refusal else Block(add.name, "add", match.inputs, match.output, activation=activation)
 
 
 def _concat(target: Target, match: Match) -> Block | Miss:
     concat = match.nodes[0]
-    refusal = guards.channel_concat(match.view, concat) or _incapable(target, {"concat": True})
+    refusal = guards.channel_concat(match.view, concat) or target.lacks({"concat": True})
     return Miss(refusal) if refusal else Block(concat.name, "concat", match.inputs, match.output)
 
 
 def _multiply(target: Target, match: Match) -> Block | Miss:
-    refusal = _incapable(target, {"multiply": True})
+    refusal = target.lacks({"multiply": True})
     return Miss(refusal) if refusal else Block(match.nodes[0].name, "multiply", match.inputs, match.output, activation=_activation(match))
 
 
 def _attention(target: Target, match: Match) -> Block | Miss:
     node, view = match.nodes[0], match.view
     heads, scale = operand(view, node, 3), operand(view, node, 4)
-    if refusal := _incapable(target, {"attention": True}):
+    if refusal := target.lacks({"attention": True}):
         return Miss(refusal)
     return Block(node.name, "attention", match.inputs, match.output, groups=int(heads[1]), arrays={"scale": np.asarray(scale).reshape(1)})
 
 
 def _embed(target: Target, match: Match) -> Block | Miss:
     node = match.nodes[0]
-    if refusal := _incapable(target, {"embed": True}):
+    if refusal := target.lacks({"embed": True}):
         return Miss(refusal)
     return Block(node.name, "embed", match.inputs, match.output, arrays={"table": operand(match.view, node, 2)[0, :, 0]})
 
 
 def _normalize(target: Target, match: Match) -> Block | Miss:
     node = match.find("LayerNormalization")
-    if refusal := _incapable(target, {"normalize": True}):
+    if refusal := target.lacks({"normalize": True}):
         return Miss(refusal)
     epsilon = np.array([node.native.attributes.get_float("epsilon", 1e-5)])
     return Block(node.name, "normalize", match.inputs, match.output, activation=_activation(match), arrays={"epsilon": epsilon})
@@ -176,7 +176,7 @@ def _average_pool(target: Target, match: Match) -> Block | Miss:
     node = match.nodes[0]
     if not target.can("pool2d") and target.can("depthwise2d"):
         return _equal_weights(match)
-    if refusal := _incapable(target, {"pool2d": True}):
+    if refusal := target.lacks({"pool2d": True}):
         return Miss(refusal)
     return Block(node.name, "pool2d", match.inputs, match.output, activation=_activation(match), pool=_window("avg", node))
 
@@ -192,14 +192,9 @@ def _equal_weights(match: Match) -> Block:
 
 def _upsample(target: Target, match: Match) -> Block | Miss:
     resize = match.nodes[0]
-    refusal = _incapable(target, {"upsample2d": True})
+    refusal = target.lacks({"upsample2d": True})
     factors = guards.resize_factors(match.view, resize)
     return Miss(refusal) if refusal else Block(resize.name, "upsample2d", match.inputs, match.output, strides=factors)
-
-
-def _incapable(target: Target, needed: Mapping[str, bool]) -> str | None:
-    lacking = [c for c, need in needed.items() if need and not target.can(c)]
-    return f"target `{target.name}` lacks `{lacking[0]}` ({CAPABILITIES[lacking[0]]})" if lacking else None
 
 
 def _activation(match: Match) -> Activation | None:
