@@ -76,6 +76,22 @@ def upsample(block: Block, x: Ints) -> Ints:
     return x.repeat(block.strides[0], axis=2).repeat(block.strides[1], axis=3)
 
 
+def initial_frames(block: Block, x: Ints) -> Ints:
+    """The older frames (N, C, frames - 1, H, W) of a sequence that begins with x, (N, C, H, W): the integer of a real 0."""
+    return np.zeros((*x.shape[:2], block.frames - 1, *x.shape[2:]), np.int64)
+
+
+def push_frame(x: Ints, older: Ints) -> tuple[Ints, Ints]:
+    """The window (N, C * frames, H, W) that ends with x, and what is left of it for the next frame."""
+    window = np.concatenate([older, x[:, :, None]], axis=2)
+    return window.reshape(len(x), -1, *x.shape[2:]), window[:, :, 1:]
+
+
+def buffer(block: Block, x: Ints) -> Ints:
+    """The window of the first frame of a sequence; `Program.step` runs the others."""
+    return push_frame(x, initial_frames(block, x))[0]
+
+
 def average_pool(block: Block, x: Ints) -> Ints:
     """The sum over windows, padded with zeros, then the usual tail: 1 / area belongs to the step."""
     assert block.pool is not None
@@ -198,4 +214,5 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
     "concat": concat, "multiply": multiply, "attention": attention, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
+    "buffer": buffer,
 }
