@@ -22,6 +22,7 @@ BASES = {
     "dense": "QuantizedDense1D", "add": "QuantizedAdd", "concat": "QuantizedConcat", "input": "InputQuantizer",
     "conv_transpose2d": "QuantizedConvTranspose2D", "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D",
     "upsample2d": "QuantizedUpsample2D", "normalize": "QuantizedLayerNormalization", "attention": "QuantizedAttention",
+    "buffer": "QuantizedFrameBuffer",
 }
 
 #: function parameter -> (array of the integer block, suffix of the initializer's name)
@@ -34,7 +35,7 @@ PARAMETERS = {
 }
 
 #: block kind -> the parameters of those that have no weights
-UNWEIGHTED = {"input": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (), "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift")}
+UNWEIGHTED = {"input": ("scale", "zp"), "add": ("Xs", "Ys"), "buffer": (), "concat": (), "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift")}
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
     facts = {
         "a product of two tensors": block.kind == "multiply",
         "average pooling over windows": block.kind == "pool2d",
+        "frames kept from call to call": block.kind == "buffer",
         "an attention": block.kind == "attention",
         "a layer normalization": block.kind == "normalize",
         "a transposed convolution": block.kind == "conv_transpose2d",

@@ -15,6 +15,8 @@ from quantizeml_core.errors import ModelError
 from quantizeml_core.files import atomic_write
 from quantizeml_core.hooks import InputSpec
 
+from . import states
+
 SUFFIX = ".onnx"
 PROTOBUF_LIMIT = 2 ** 31 - 1
 NEXT = "Export the model again, or copy the file again"
@@ -42,8 +44,9 @@ def save(model: onnx.ModelProto, path: str | PathLike[str]) -> Path:
 
 
 def inputs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
-    """Name, native shape (the batch, axis 0, None) and numpy dtype of each input; initializers that old files list as inputs are none."""
-    constants = {t.name for t in model.graph.initializer}
+    """Name, native shape (the batch, axis 0, None) and numpy dtype of each input; initializers that old files list as inputs are none,
+    nor is what a streaming network remembers."""
+    constants = {t.name for t in model.graph.initializer} | states.inputs(model)
     return tuple(_spec(i) for i in model.graph.input if i.name not in constants)
 
 
