@@ -15,9 +15,15 @@ QUANTIZERS = {
 }
 """The guide's names of the quantizers in `quantizeml_core.quantizers`: their formulas on arrays."""
 
-FLOAT_LAYERS = ("DepthwiseConv2DTranspose", "PaddedConv2D")
+PLACES = {
+    "DepthwiseConv2DTranspose": "float_layers", "PaddedConv2D": "float_layers", "BufferTempConv": "temporal", "DepthwiseBufferTempConv": "temporal",
+    "FrameBuffer": "temporal", "reset_buffers": "layers.frames",
+}
+"""Modules of `quantizeml-keras` with float layers and what belongs to them; every other layer is in `layers`."""
+
+FLOAT_LAYERS = tuple(PLACES)
 INTEGER_LAYERS = (
-    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D",
+    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedBuffer", "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedLayerNormalization", "QuantizedMultiply", "QuantizedUpSampling2D",
 )
 
@@ -30,6 +36,6 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module `quantizeml.layers` has no attribute `{name}`")
     try:
-        return getattr(import_module("quantizeml_keras.float_layers" if name in FLOAT_LAYERS else "quantizeml_keras.layers"), name)
+        return getattr(import_module(f"quantizeml_keras.{PLACES.get(name, 'layers')}"), name)
     except ModuleNotFoundError as error:
         raise ImportError(f"`quantizeml.layers.{name}` is a Keras layer: run `pip install quantizeml-keras`") from error

@@ -20,6 +20,7 @@ from .layers import (
     QuantizedAdd,
     QuantizedAttention,
     QuantizedAveragePooling2D,
+    QuantizedBuffer,
     QuantizedConcatenate,
     QuantizedConv2D,
     QuantizedConv2DTranspose,
@@ -38,7 +39,7 @@ LAYERS: Mapping[str, type[QuantizedLayer]] = {
     "depthwise2d": QuantizedDepthwiseConv2D, "dense": QuantizedDense,
     "add": QuantizedAdd, "concat": QuantizedConcatenate, "multiply": QuantizedMultiply,
     "attention": QuantizedAttention, "normalize": QuantizedLayerNormalization, "pool2d": QuantizedAveragePooling2D,
-    "upsample2d": QuantizedUpSampling2D,
+    "upsample2d": QuantizedUpSampling2D, "buffer": QuantizedBuffer,
 }
 
 

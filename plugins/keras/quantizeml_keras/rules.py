@@ -8,6 +8,7 @@
     pool2d                AveragePool [ReLU]; where the target has none, a depthwise2d of equal weights
     attention             Attention
     multiply, upsample2d  Multiply [ReLU];  UpSampling2D
+    buffer                Buffer: the frames of a convolution over time, which is a conv2d behind it
     normalize             [Flatten] Normalize [ReLU]: a LayerNormalization without its weights, which go into a neighbour
     pad                   ZeroPadding2D that no neighbour could take: a depthwise2d of one pixel, padded
     identity              the lines of conv2d without their convolution: a depthwise2d, or a conv2d, of one pixel that changes nothing
@@ -48,6 +49,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         "add": (P("Add") >> P.opt(P("ReLU")), _add),
         "attention": (P("Attention"), _attention),
         "affine": (P("Affine") >> POST, _affine),
+        "buffer": (P("Buffer"), _buffer),
         "concat": (P("Concatenate"), _concat),
         "conv2d": (P("Conv2D") >> POST, _conv2d),
         "conv_transpose2d": (P("Conv2DTranspose") >> P.opt(ACTIVATION), _transposed),
@@ -130,6 +132,12 @@ def _upsample(target: Target, match: Match) -> Block | Miss:
     node = match.nodes[0]
     refusal = _incapable(target, {"upsample2d": True})
     return Miss(refusal) if refusal else Block(node.name, "upsample2d", match.inputs, match.output, strides=node.native["size"])
+
+
+def _buffer(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    refusal = _incapable(target, {"buffer": True})
+    return Miss(refusal) if refusal else Block(node.name, "buffer", match.inputs, match.output, frames=node.native["frames"])
 
 
 def _identity(target: Target, match: Match) -> Block | Miss:

@@ -162,7 +162,7 @@ class _Trace:
             operands = tuple(self.padded(t, step, name, common) for t, name in zip(operands, (f"{name}/first", f"{name}/second")))
             last = index == len(steps) - 1
             value = name if last else self.free(f"{name}/{step.suffix or 'linear'}")
-            own = name if index == main else self.free(f"{name}/{step.suffix}", note=False)
+            own = name if index == main else self.free(f"{name}/{step.suffix}", note=False) if last else value
             self.shapes[value] = step.shape
             self.nodes.append(Node(own, step.op, operands, (value,), {**common, **step.attributes}))
         return value

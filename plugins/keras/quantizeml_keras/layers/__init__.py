@@ -6,13 +6,14 @@ from ..backend import require_float64
 from .attention import QuantizedAttention
 from .base import QuantizedLayer
 from .ends import Dequantizer, InputQuantizer
+from .frames import QuantizedBuffer
 from .joins import QuantizedAdd, QuantizedConcatenate, QuantizedMultiply
 from .linear import QuantizedConv2D, QuantizedConv2DTranspose, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
 from .normalization import QuantizedLayerNormalization
 from .resampling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 
 __all__ = [
-    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D",
+    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedBuffer", "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D",
     "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedMultiply", "QuantizedUpSampling2D",
 ]

@@ -15,10 +15,11 @@ from .joins import JOINS
 from .linear import LINEAR
 from .sequences import ON_ANY_SHAPE, SEQUENCES
 from .steps import Reader, Step
+from .temporal import TEMPORAL
 
 __all__ = ["ON_ANY_SHAPE", "READERS", "SEQUENCES", "Step", "read"]
 
-READERS: Mapping[str, Reader] = {**ELEMENTWISE, **GEOMETRY, **JOINS, **LINEAR, **SEQUENCES}
+READERS: Mapping[str, Reader] = {**ELEMENTWISE, **GEOMETRY, **JOINS, **LINEAR, **SEQUENCES, **TEMPORAL}
 
 NOTHING_AT_INFERENCE = frozenset({
     "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "Identity", "InputLayer", "SpatialDropout1D",
