@@ -16,14 +16,16 @@ QUANTIZERS = {
 """The guide's names of the quantizers in `quantizeml_core.quantizers`: their formulas on arrays."""
 
 PLACES = {
-    "DepthwiseConv2DTranspose": "float_layers", "PaddedConv2D": "float_layers", "BufferTempConv": "temporal", "DepthwiseBufferTempConv": "temporal",
+    "DepthwiseConv2DTranspose": "float_layers", "PaddedConv2D": "float_layers",
+    "BufferTempConv": "temporal", "DepthwiseBufferTempConv": "temporal",
     "FrameBuffer": "temporal", "reset_buffers": "layers.frames",
 }
 """Modules of `quantizeml-keras` with float layers and what belongs to them; every other layer is in `layers`."""
 
 FLOAT_LAYERS = tuple(PLACES)
 INTEGER_LAYERS = (
-    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedBuffer", "QuantizedConcatenate", "QuantizedConv2D",
+    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D",
+    "QuantizedBuffer", "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedLayerNormalization", "QuantizedMultiply", "QuantizedUpSampling2D",
 )
 

@@ -11,7 +11,7 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
     normalize             layer normalization over the channels of each pixel, without weights; `epsilon` (1,), an integer in a program
     pool2d                `pool` of kind `avg`: the mean over windows, padded pixels count as zeros
     upsample2d            `strides` are the factors (h, w) by which each pixel is repeated
-    buffer                the last `frames` frames, side by side: channel c * frames + t, t = 0 the oldest; the only kind that remembers earlier calls
+    buffer                the last `frames` frames side by side, channel c * frames + t, t = 0 the oldest: the only kind with a memory
 """
 
 from __future__ import annotations

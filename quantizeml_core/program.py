@@ -79,7 +79,8 @@ class Program:
         """Run block by block and yield (block, integers), integers stored in the tensor's own dtype.
 
         Arguments:
-            state: by the name of each `buffer`, the older frames (N, C, frames - 1, H, W), replaced by those for the next frame; zeros when it has none.
+            state: by the name of each `buffer`, the older frames (N, C, frames - 1, H, W); they are replaced by those for the next frame.
+                A buffer that is not named begins a sequence.
         """
         values: dict[str, np.ndarray] = dict(feeds)
         kept = {} if state is None else state
@@ -97,7 +98,11 @@ class Program:
         return {block.output: value for block, value in self.trace(feeds)}
 
     def step(self, feeds: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """One frame of a sequence: integers of every block output, and the state for the next frame. `state`: `initial_state`, or what the last step gave."""
+        """One frame of a sequence: integers of every block output, and the state for the next frame.
+
+        Arguments:
+            state: `initial_state`, or what the last step gave.
+        """
         after = dict(state)
         values = {block.output: value for block, value in self.trace(feeds, after)}
         return values, {name: frames.astype(np.int8) for name, frames in after.items()}
@@ -108,7 +113,8 @@ class Program:
         for block in (b for b in self.blocks if b.kind == "buffer"):
             channels, *size = self.shapes[block.inputs[0]][1:]
             if None in size:
-                raise ModelError(f"the size {tuple(size)} of its frames is open", where=f"`{block.name}`", do="Give input_shape when quantizing")
+                raise ModelError(f"the size {tuple(size)} of its frames is open", where=f"`{block.name}`",
+                                 do="Give input_shape when quantizing")
             state[block.name] = np.zeros((batch, channels, block.frames - 1, *size), np.int8)
         return state
 
@@ -171,7 +177,8 @@ def _fitting_frames(block: Block, older: np.ndarray, x: np.ndarray) -> np.ndarra
     """The older frames of a state, proven to belong to x."""
     wanted = (*x.shape[:2], block.frames - 1, *x.shape[2:])
     if older.shape != wanted:
-        raise ModelError(f"its state has the shape {older.shape}", where=f"`{block.name}`", allowed=str(wanted), do="Start with initial_state(batch)")
+        raise ModelError(f"its state has the shape {older.shape}", where=f"`{block.name}`", allowed=str(wanted),
+                         do="Start with initial_state(batch)")
     return older.astype(np.int64)
 
 

@@ -3,8 +3,8 @@
     (S, frames, ...)     S sequences of one length: the memory is emptied before each
     (frames, ...)        one sequence; each array of a file, and each file, is one
 
-A batch holds consecutive frames of one sequence as its rows, and says whether they begin it. So calibration runs many frames at once, and what a network
-remembers at row n are rows n - 1, n - 2 ..., then the rows of the batch before.
+A batch holds consecutive frames of one sequence as its rows, and says whether they begin it. So calibration runs many frames at once, and
+what a network remembers at row n are rows n - 1, n - 2 ..., then the rows of the batch before.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ def blueprint(groups: int, join: bool = False) -> Blueprint:
         Block("conv", "conv2d", ("q",), "a", pads=(1, 1, 1, 1), activation=Activation("relu"),
               arrays={"weight": RNG.normal(size=(C, 3, 3, 3)), "bias": RNG.normal(size=C)}),
         Block("kept", "buffer", ("a",), "w", frames=T),
-        Block("mix", "conv2d", ("w",), "b", groups=groups, arrays={"weight": RNG.normal(size=(filters, C * T // groups, 1, 1)), "bias": RNG.normal(size=filters)}),
+        Block("mix", "conv2d", ("w",), "b", groups=groups,
+              arrays={"weight": RNG.normal(size=(filters, C * T // groups, 1, 1)), "bias": RNG.normal(size=filters)}),
     ]
     shapes = {"x": (None, 3, 4, 5), "q": (None, 3, 4, 5), "a": (None, C, 4, 5), "w": (None, C * T, 4, 5), "b": (None, filters, 4, 5)}
     if join:

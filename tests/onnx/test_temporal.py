@@ -1,4 +1,4 @@
-"""Buffers in ONNX files: plain onnxruntime runs a sequence frame by frame, with the integers of the numpy program; a file reads back as it."""
+"""Buffers in ONNX files: plain onnxruntime streams a sequence with the integers of numpy; a file reads back."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ FRAMES, BATCH = 9, 2
 
 
 def baked(groups: int) -> Program:
-    """Two buffers of different lengths, the first behind a ReLU, the second on signed data; their names hold slashes as those of Keras layers do."""
+    """Two buffers of different lengths, the first behind a ReLU, the second on signed data; with slashes in their names."""
     def conv(name: str, source: str, shape: tuple[int, ...], relu: bool = False, groups: int = 1) -> Block:
         return Block(name, "conv2d", (source,), f"t_{name}", groups=groups, activation=Activation("relu") if relu else None,
                      arrays={"weight": RNG.normal(size=shape), "bias": RNG.normal(size=shape[0])})
 
     blocks = (
         Block("quantize", "input", ("x",), "q", perm=(0, 3, 1, 2)), conv("stem", "q", (4, 3, 3, 3), relu=True),
-        Block("one/buffer", "buffer", ("t_stem",), "w1", frames=5), conv("one", "w1", (4 if groups > 1 else 6, 20 // groups, 1, 1), groups=groups),
+        Block("one/buffer", "buffer", ("t_stem",), "w1", frames=5),
+        conv("one", "w1", (4 if groups > 1 else 6, 20 // groups, 1, 1), groups=groups),
     )
     width = len(blocks[-1].arrays["weight"])
     blocks += (Block("two/buffer", "buffer", ("t_one",), "w2", frames=2), conv("two", "w2", (3, 2 * width, 1, 1)))
@@ -67,7 +68,7 @@ def test_plain_onnxruntime_streams_the_integers_of_the_program(case: tuple[Progr
         assert all(np.array_equal(kept[states.names(block)[0]], older) and older.dtype == np.int8 for block, older in state.items())
 
 
-def test_every_boundary_holds_the_integers_of_the_program_in_the_middle_of_a_sequence(case: tuple[Program, onnx.ModelProto, np.ndarray]) -> None:
+def test_every_boundary_holds_the_integers_in_the_middle_of_a_sequence(case: tuple[Program, onnx.ModelProto, np.ndarray]) -> None:
     program, model, frames = case
     state = program.initial_state(BATCH)
     for frame in frames[:6]:
@@ -82,7 +83,8 @@ def test_a_file_reads_back_as_its_program(case: tuple[Program, onnx.ModelProto, 
     program, model, frames = case
     again = read_program(model)
     assert again is not None and again.verify() == ()
-    assert [(b.kind, b.inputs, b.output, b.frames, b.groups) for b in again.blocks] == [(b.kind, b.inputs, b.output, b.frames, b.groups) for b in program.blocks]
+    facts = [[(b.kind, b.inputs, b.output, b.frames, b.groups) for b in p.blocks] for p in (again, program)]
+    assert facts[0] == facts[1]
     assert {t: (f.bits, f.signed) for t, f in again.formats.items()} == {t: (f.bits, f.signed) for t, f in program.formats.items()}
     one, other = program.initial_state(BATCH), again.initial_state(BATCH)
     for frame in frames[:6]:

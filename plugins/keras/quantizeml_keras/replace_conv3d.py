@@ -6,8 +6,8 @@
     pooling, padding and cropping in space           the same in two dimensions; a global average where the window is the whole image
     BatchNormalization, activations, sums, Dense     the same on one frame
 
-Kernel (k, 1, 1, C, F) becomes (1, 1, k * C, F), time major. Everything that looks ahead in time, or mixes frames otherwise, is refused by name. Layers and
-weights are copied; the model given is not modified. Frame t of the clip's output is what the t-th call computes.
+Kernel (k, 1, 1, C, F) becomes (1, 1, k * C, F), time major. Everything that looks ahead in time, or mixes frames otherwise, is refused by
+name. Layers and weights are copied; the model given is not modified. Frame t of the clip's output is what the t-th call computes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def replace_conv3d(model: keras.Model) -> keras.Model:
 
 def _without_time(tensor: Tensor, what: str) -> tuple[int | None, ...]:
     if len(tensor.shape) != 5:
-        raise ModelError(f"{what} has the shape {tuple(tensor.shape)}", where=f"`{tensor.name}`", allowed="(batch, frames, height, width, channels)")
+        raise ModelError(f"{what} has the shape {tuple(tensor.shape)}", where=f"`{tensor.name}`",
+                         allowed="(batch, frames, height, width, channels)")
     return tuple(tensor.shape[2:])
 
 
@@ -71,7 +72,8 @@ def _run(call: Any, inputs: Sequence[_Value], copies: dict[int, Made]) -> _Value
         _refuse(layer, "a convolution over time that is called twice", True)
     if id(layer) not in copies:
         if kind not in MADE:
-            raise ModelError(f"{kind} cannot be computed frame by frame here", where=f"`{layer.name}`", allowed=", ".join(sorted({*MADE, *NOTHING, "ZeroPadding3D"})))
+            raise ModelError(f"{kind} cannot be computed frame by frame here", where=f"`{layer.name}`",
+                             allowed=", ".join(sorted({*MADE, *NOTHING, "ZeroPadding3D"})))
         copies[id(layer)] = MADE[kind](layer, shapes)
     _refuse_ahead(layer, inputs)
     return _Value(_applied(copies[id(layer)], [value.frame for value in inputs]))
@@ -135,7 +137,8 @@ def _over_time(layer: Layer, channels: int) -> Made:
         made: Layer = BufferTempConv(layer.filters, time, use_bias=layer.use_bias, name=layer.name)
         weights = _with_bias(layer, kernel.reshape(1, 1, time * channels, layer.filters))
     else:
-        _refuse(layer, f"a convolution over time in {layer.groups} groups of several channels", not layer.groups == channels == layer.filters)
+        _refuse(layer, f"a convolution over time in {layer.groups} groups of several channels",
+                not layer.groups == channels == layer.filters)
         made = DepthwiseBufferTempConv(time, use_bias=layer.use_bias, name=layer.name)
         weights = _with_bias(layer, kernel.reshape(time, channels))
     plain = layer.activation is keras.activations.linear
@@ -173,7 +176,8 @@ def _global(flat: Callable[..., Layer]) -> Callable[..., Made]:
 
 def _reshaped(layer: Layer, shapes: Sequence[tuple[int | None, ...]]) -> Made:
     frames, *rest = layer.target_shape
-    _refuse(layer, f"a reshape to {tuple(layer.target_shape)}, which does not leave the frames alone", frames != shapes[0][1] or frames is None)
+    _refuse(layer, f"a reshape to {tuple(layer.target_shape)}, which does not leave the frames alone",
+            frames != shapes[0][1] or frames is None)
     return [(keras.layers.Reshape(rest, name=layer.name), None)]
 
 
@@ -194,7 +198,8 @@ def _copied(layer: Layer, **changes: Any) -> Made:
 
 NOTHING = frozenset({"ActivityRegularization", "Dropout", "Identity", "SpatialDropout3D"})
 MADE: Mapping[str, Callable[..., Made]] = {
-    "Activation": _same, "Add": _joined, "AveragePooling3D": _pooled(keras.layers.AveragePooling2D), "BatchNormalization": _batch_normalization,
-    "Concatenate": _joined, "Conv3D": _conv3d, "Dense": _same, "ELU": _same, "GlobalAveragePooling3D": _global(keras.layers.GlobalAveragePooling2D),
-    "LeakyReLU": _same, "MaxPooling3D": _pooled(keras.layers.MaxPooling2D), "Multiply": _joined, "ReLU": _same, "Rescaling": _same, "Reshape": _reshaped,
+    "Activation": _same, "Add": _joined, "AveragePooling3D": _pooled(keras.layers.AveragePooling2D),
+    "BatchNormalization": _batch_normalization, "Concatenate": _joined, "Conv3D": _conv3d, "Dense": _same, "ELU": _same,
+    "GlobalAveragePooling3D": _global(keras.layers.GlobalAveragePooling2D), "LeakyReLU": _same,
+    "MaxPooling3D": _pooled(keras.layers.MaxPooling2D), "Multiply": _joined, "ReLU": _same, "Rescaling": _same, "Reshape": _reshaped,
 }

@@ -1,4 +1,4 @@
-"""Float layers that convolve over time, frame by frame: the last T frames, zero before the first, are the input of a convolution of one pixel.
+"""Float layers that convolve over time, frame by frame: the last T frames, zero before the first, enter a convolution of one pixel.
 
     BufferTempConv             kernel (1, 1, T * C, F), T major: row t * C + c weighs channel c of frame t, t = 0 the oldest
     DepthwiseBufferTempConv    kernel (T, C)

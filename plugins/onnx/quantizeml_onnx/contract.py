@@ -35,7 +35,8 @@ PARAMETERS = {
 }
 
 #: block kind -> the parameters of those that have no weights
-UNWEIGHTED = {"input": ("scale", "zp"), "add": ("Xs", "Ys"), "buffer": (), "concat": (), "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift")}
+UNWEIGHTED = {"input": ("scale", "zp"), "add": ("Xs", "Ys"),
+              "buffer": (), "concat": (), "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift")}
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
 def _node(program: Program, block: Block, call: contract.Call, body: functions.Body, names: Mapping[str, str], values: tuple[str, ...]) -> onnx.NodeProto:
     inputs = [t if block.kind == "input" else names[t] for t in block.inputs]
     before, after = ([n] if block.kind == "buffer" else [] for n in states.names(block.name))
-    node = helper.make_node(call.op_type, [*inputs, *before, *values], [names[block.output], *after], name=block.name, domain=call.domain, overload=body.overload)
+    node = helper.make_node(call.op_type, [*inputs, *before, *values], [names[block.output], *after], name=block.name, domain=call.domain,
+                            overload=body.overload)
     node.attribute.extend(helper.make_attribute(k, v) for k, v in _attributes(program, block, call).items())
     node.attribute.append(helper.make_attribute("scale", numpy_helper.from_array(1.0 / program.formats[block.output].step)))
     if call.domain == contract.OWN:

@@ -2,8 +2,8 @@
 
     <block>_state, int8 (N, C, frames - 1, H, W)     ->     <block>_state_next
 
-for each `buffer` block. Before the first frame of a sequence a state is zeros; what one run gives as `<block>_state_next` is what the next one takes as
-`<block>_state`.
+for each `buffer` block. Before the first frame of a sequence a state is zeros; what one run gives as `<block>_state_next` is what the next
+one takes as `<block>_state`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from .normalization import QuantizedLayerNormalization
 from .resampling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 
 __all__ = [
-    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedBuffer", "QuantizedConcatenate", "QuantizedConv2D",
+    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D",
+    "QuantizedBuffer", "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D",
     "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedMultiply", "QuantizedUpSampling2D",
 ]

@@ -1,7 +1,8 @@
 """Layers with memory: the last frames of a sequence, kept from one call to the next.
 
-The frames live in the layer and are not saved. They fill up from zero, for as many sequences as the first call has rows; `reset_buffers` empties them.
-A call inside a compiled graph cannot keep anything, and is refused: call the model itself, or set `model.run_eagerly = True` before `predict` and `fit`.
+The frames live in the layer and are not saved. They fill up from zero, for as many sequences as the first call has rows; `reset_buffers`
+empties them. A call inside a compiled graph cannot keep anything, and is refused: call the model itself, or set `model.run_eagerly = True`
+before `predict` and `fit`.
 """
 
 from __future__ import annotations
