@@ -92,6 +92,12 @@ def buffer(block: Block, x: Ints) -> Ints:
     return push_frame(x, initial_frames(block, x))[0]
 
 
+def windows_of_rows(block: Block, x: Ints) -> Ints:
+    """The windows of a whole sequence at once: the rows of x are its frames, in order."""
+    before = np.concatenate([np.zeros((block.frames - 1, *x.shape[1:]), np.int64), x])
+    return np.stack([before[t : t + len(x)] for t in range(block.frames)], axis=2).reshape(len(x), -1, *x.shape[2:])
+
+
 def average_pool(block: Block, x: Ints) -> Ints:
     """The sum over windows, padded with zeros, then the usual tail: 1 / area belongs to the step."""
     assert block.pool is not None
@@ -216,3 +222,6 @@ KERNELS: Mapping[str, Callable[..., Ints]] = {
     "concat": concat, "multiply": multiply, "attention": attention, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
     "buffer": buffer,
 }
+
+IN_ORDER: Mapping[str, Callable[..., Ints]] = {**KERNELS, "buffer": windows_of_rows}
+"""Kernels for rows that are consecutive frames of one sequence."""

@@ -18,7 +18,7 @@ from . import numerics
 from .blocks import KINDS, MOVES, Block
 from .errors import ModelError
 from .files import atomic_write
-from .kernels import KERNELS, push_frame
+from .kernels import IN_ORDER, KERNELS, push_frame
 
 #: Raised whenever an integer of an existing program would change.
 NUMERICS_VERSION = 1
@@ -96,6 +96,14 @@ class Program:
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Integers of every block output. `feeds`: float arrays in the native layout, by model input name."""
         return {block.output: value for block, value in self.trace(feeds)}
+
+    def sequence(self, feeds: Mapping[str, np.ndarray]) -> Iterator[tuple[Block, np.ndarray]]:
+        """`trace` of a whole sequence at once: the rows of the feeds are its frames, in order. Without buffers there is no difference."""
+        values: dict[str, np.ndarray] = dict(feeds)
+        for block in self.blocks:
+            arguments = [values[t] if block.kind == "input" else values[t].astype(np.int64) for t in block.inputs]
+            values[block.output] = IN_ORDER[block.kind](block, *arguments).astype(self.formats[block.output].dtype)
+            yield block, values[block.output]
 
     def step(self, feeds: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """One frame of a sequence: integers of every block output, and the state for the next frame.

@@ -85,7 +85,8 @@ def test_a_streamed_sequence_is_the_sequence_at_once(groups: int, join: bool) ->
     stream = streamed(program, frames)
     for sequence in range(2):
         whole = at_once(program, frames[:, sequence])
-        for block in program.blocks:
+        for block, rows in program.sequence({"x": frames[:, sequence]}):
+            assert np.array_equal(rows, whole[block.output]), block.name
             assert np.array_equal(np.stack([s[block.output][sequence] for s in stream]), whole[block.output]), block.name
 
 

@@ -12,7 +12,7 @@ from quantizeml_onnx import states
 from quantizeml_onnx.testing import boundaries as in_onnxruntime
 
 from quantizeml.layers import BufferTempConv, DepthwiseBufferTempConv, FrameBuffer, reset_buffers
-from quantizeml_core.api import Result, load_model, quantize_model
+from quantizeml_core.api import Result, check_model, load_model, prove, quantize_model
 from quantizeml_core.api import export as exported
 from quantizeml_core.testing import decibels, differences
 from quantizeml_keras.testing import boundaries
@@ -156,6 +156,15 @@ def test_a_saved_model_starts_without_memory_and_computes_the_same(case: tuple[k
             made.save(f"{tmp_path}/{name}")
             again = load_model(f"{tmp_path}/{name}")
         assert np.array_equal(np.stack([np.asarray(again(x[:2, t])) for t in range(FRAMES)], axis=1), before)
+
+
+def test_check_and_the_proof_run_sequences(case: tuple[keras.Model, np.ndarray, Result], tmp_path: object) -> None:
+    _, x, result = case
+    file = load_model(exported(result.model, f"{tmp_path}/net.onnx"))
+    bits = {proof.block: proof.observed for proof in prove(result.model, samples=x[:1, :8])}
+    assert bits == {proof.block: proof.observed for proof in prove(file, samples=x[:1, :8])}
+    assert all(0 < observed <= 32 for observed in bits.values())
+    assert not [f for f in check_model(file, samples=x) if f.severity == "error"]
 
 
 def test_models_do_not_share_their_memory() -> None:

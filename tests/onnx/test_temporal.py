@@ -94,5 +94,5 @@ def test_a_file_reads_back_as_its_program(case: tuple[Program, onnx.ModelProto, 
 
 def test_states_are_no_samples_and_the_block_is_outside_the_converter(case: tuple[Program, onnx.ModelProto, np.ndarray]) -> None:
     program, model, _ = case
-    assert [spec.name for spec in loading.inputs(model)] == ["x"]
+    assert [(spec.name, spec.ordered) for spec in loading.inputs(model)] == [("x", True)]
     assert reasons(program, program.blocks[2]) == ("frames kept from call to call",)
