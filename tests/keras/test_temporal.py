@@ -14,6 +14,8 @@ from quantizeml_onnx.testing import boundaries as in_onnxruntime
 from quantizeml.layers import BufferTempConv, DepthwiseBufferTempConv, FrameBuffer, reset_buffers
 from quantizeml_core.api import Result, check_model, load_model, prove, quantize_model
 from quantizeml_core.api import export as exported
+from quantizeml_core.errors import ModelError
+from quantizeml_core.params import QuantizationParams
 from quantizeml_core.testing import decibels, differences
 from quantizeml_keras.testing import boundaries
 
@@ -201,3 +203,30 @@ def test_a_target_without_memory_keeps_the_layers_in_float() -> None:
     result = quantize_model(model, samples=frames, target="akida2")
     assert "lacks `buffer` (keeps the last frames of a sequence (BufferTempConv))" in result.blueprint.stops[0].nearest
     assert decibels(stream(model, frames), stream(result.model, frames)) > 30
+
+
+def test_a_layer_that_is_called_twice_is_refused() -> None:
+    entry, time = keras.Input((4, 4, 2)), BufferTempConv(2, 3, name="time")
+    with pytest.raises(ModelError, match="a layer that remembers frames is called twice"):
+        quantize_model(keras.Model(entry, time(time(entry))), samples=RNG.normal(size=(8, 4, 4, 2)).astype(np.float32))
+
+
+@pytest.mark.parametrize(("bits", "settings"), [(4, {}), (8, {"per_tensor_activations": True}), (8, {"last_output_bits": 8})])
+def test_other_bits_and_axes_stream_the_same_integers(case: tuple[keras.Model, np.ndarray, Result], bits: int, settings: dict[str, object]) -> None:
+    model, x, _ = case
+    result = quantize_model(model, samples=x, qparams=QuantizationParams(weight_bits=bits, activation_bits=bits, **settings), strict=True)
+    state = result.program.initial_state(1)
+    reset_buffers(result.model)
+    for t in range(6):
+        expected, state = result.program.step({"pixels": x[:1, t]}, state)
+        native = boundaries(result.model, {"pixels": x[:1, t]}, keep=True)
+        assert all(np.array_equal(native[tensor], integers) for tensor, integers in expected.items())
+
+
+def test_nested_models_and_buffers_of_the_raw_input() -> None:
+    inner = keras.Sequential([keras.Input((5, 5, 2)), DepthwiseBufferTempConv(3, name="each"), layers.ReLU(), BufferTempConv(4, 1, name="now")], name="inner")
+    entry = keras.Input((5, 5, 2), name="pixels")
+    model, x = keras.Model(entry, layers.Conv2D(3, 1)(inner(entry))), RNG.normal(size=(2, 8, 5, 5, 2)).astype(np.float32)
+    result = quantize_model(model, samples=x, strict=True)
+    assert [b.name for b in result.program.blocks if b.kind == "buffer"] == ["inner/each/buffer"] and result.program.formats["quantize"].signed
+    assert decibels(stream(model, x), stream(result.model, x)) > 30
