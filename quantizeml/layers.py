@@ -18,7 +18,7 @@ QUANTIZERS = {
 PLACES = {
     "DepthwiseConv2DTranspose": "float_layers", "PaddedConv2D": "float_layers",
     "BufferTempConv": "temporal", "DepthwiseBufferTempConv": "temporal",
-    "FrameBuffer": "temporal", "reset_buffers": "layers.frames",
+    "FrameBuffer": "temporal", "reset_buffers": "layers.frames", "frames_in_rows": "layers.frames",
 }
 """Modules of `quantizeml-keras` with float layers and what belongs to them; every other layer is in `layers`."""
 
