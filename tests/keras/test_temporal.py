@@ -241,9 +241,11 @@ def test_a_layer_that_is_called_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("bits", "settings"), [(4, {}), (8, {"per_tensor_activations": True}), (8, {"last_output_bits": 8})])
-def test_other_bits_and_axes_stream_the_same_integers(case: tuple[keras.Model, np.ndarray, Result], bits: int, settings: dict[str, object]) -> None:
+def test_other_bits_and_axes_stream_the_same_integers(
+        case: tuple[keras.Model, np.ndarray, Result], bits: int, settings: dict[str, object]) -> None:
     model, x, _ = case
-    result = quantize_model(model, samples=x, qparams=QuantizationParams(weight_bits=bits, activation_bits=bits, **settings), strict=True)
+    params = QuantizationParams(weight_bits=bits, activation_bits=bits, **settings)
+    result = quantize_model(model, samples=x, qparams=params, strict=True)
     state = result.program.initial_state(1)
     reset_buffers(result.model)
     for t in range(6):
@@ -253,9 +255,11 @@ def test_other_bits_and_axes_stream_the_same_integers(case: tuple[keras.Model, n
 
 
 def test_nested_models_and_buffers_of_the_raw_input() -> None:
-    inner = keras.Sequential([keras.Input((5, 5, 2)), DepthwiseBufferTempConv(3, name="each"), layers.ReLU(), BufferTempConv(4, 1, name="now")], name="inner")
+    inside = [keras.Input((5, 5, 2)), DepthwiseBufferTempConv(3, name="each"), layers.ReLU(), BufferTempConv(4, 1, name="now")]
+    inner = keras.Sequential(inside, name="inner")
     entry = keras.Input((5, 5, 2), name="pixels")
     model, x = keras.Model(entry, layers.Conv2D(3, 1)(inner(entry))), RNG.normal(size=(2, 8, 5, 5, 2)).astype(np.float32)
     result = quantize_model(model, samples=x, strict=True)
-    assert [b.name for b in result.program.blocks if b.kind == "buffer"] == ["inner/each/buffer"] and result.program.formats["quantize"].signed
+    assert [b.name for b in result.program.blocks if b.kind == "buffer"] == ["inner/each/buffer"]
+    assert result.program.formats["quantize"].signed
     assert decibels(stream(model, x), stream(result.model, x)) > 30

@@ -88,7 +88,7 @@ def _up_sampling(at: Mapping[str, Any], x: Tensor) -> Tensor:
 
 
 def _buffer(at: Mapping[str, Any], x: Tensor) -> Tensor:
-    """Rows are consecutive frames of one sequence. `before`: a list of the frames before them, empty for zeros; it is brought up to date."""
+    """Rows are consecutive frames of one sequence. `before`: a list of the frames before them, empty for zeros, brought up to date."""
     before, older = at.get("before", []), at["frames"] - 1
     rows = ops.concatenate([*(before or [ops.zeros((older, *x.shape[1:]), x.dtype)]), x], axis=0)
     before[:] = [rows[-older:]]

@@ -104,7 +104,8 @@ class _Trace:
     def refuse_shared_memory(self, operation: Any) -> None:
         """Two calls of a layer push their frames into one memory: no two blocks do that."""
         if isinstance(operation, Buffered) and id(operation) in self.remembering:
-            raise ModelError("a layer that remembers frames is called twice", where=f"`{operation.name}`", do="Use a layer of its own for each call")
+            raise ModelError("a layer that remembers frames is called twice", where=f"`{operation.name}`",
+                             do="Use a layer of its own for each call")
         self.remembering |= {id(operation)} if isinstance(operation, Buffered) else set()
 
     def is_sequence(self, call: Any, inputs: Sequence[str]) -> bool:
