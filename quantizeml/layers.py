@@ -15,15 +15,25 @@ QUANTIZERS = {
 }
 """The guide's names of the quantizers in `quantizeml_core.quantizers`: their formulas on arrays."""
 
-FLOAT_LAYERS = ("DepthwiseConv2DTranspose", "PaddedConv2D")
-TRANSFORMER_LAYERS = ("AddPositionEmbs", "Attention", "ClassToken", "ExtractToken", "LayerMadNormalization", "Shiftmax", "StochasticDepth")
+PLACES = {
+    **dict.fromkeys(("AddPositionEmbs", "Attention", "ClassToken", "ExtractToken", "LayerMadNormalization", "Shiftmax", "StochasticDepth"),
+                    "transformer_layers"),
+    "DepthwiseConv2DTranspose": "float_layers", "PaddedConv2D": "float_layers",
+    "BufferTempConv": "temporal", "DepthwiseBufferTempConv": "temporal",
+    "FrameBuffer": "temporal", "reset_buffers": "layers.frames", "frames_in_rows": "layers.frames",
+}
+"""Modules of `quantizeml-keras` with float layers and what belongs to them; every other layer is in `layers`."""
+
+FLOAT_LAYERS = tuple(PLACES)
 INTEGER_LAYERS = (
-    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D",
-    "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding", "QuantizedLayerNormalization", "QuantizedMadNormalization", "QuantizedMultiply",
+    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedBuffer",
+    "QuantizedConcatenate", "QuantizedConv2D",
+    "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding", "QuantizedLayerNormalization",
+    "QuantizedMadNormalization", "QuantizedMultiply",
     "QuantizedShiftAttention", "QuantizedUpSampling2D",
 )
 
-__all__ = ["QuantizationParams", *QUANTIZERS, *FLOAT_LAYERS, *TRANSFORMER_LAYERS, *INTEGER_LAYERS]
+__all__ = ["QuantizationParams", *QUANTIZERS, *FLOAT_LAYERS, *INTEGER_LAYERS]
 
 
 def __getattr__(name: str) -> Any:
@@ -32,12 +42,6 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module `quantizeml.layers` has no attribute `{name}`")
     try:
-        return getattr(import_module(_module(name)), name)
+        return getattr(import_module(f"quantizeml_keras.{PLACES.get(name, 'layers')}"), name)
     except ModuleNotFoundError as error:
         raise ImportError(f"`quantizeml.layers.{name}` is a Keras layer: run `pip install quantizeml-keras`") from error
-
-
-def _module(name: str) -> str:
-    if name in TRANSFORMER_LAYERS:
-        return "quantizeml_keras.transformer_layers"
-    return "quantizeml_keras.float_layers" if name in FLOAT_LAYERS else "quantizeml_keras.layers"

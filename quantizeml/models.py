@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from quantizeml_core.target import Target
 
 __all__ = [
-    "QuantizationParams", "calibrate", "check_model", "dump_config", "export", "insert_rescaling", "learn_steps", "load_model", "quantize", "sanitize", "save_model",
+    "QuantizationParams", "calibrate", "check_model", "dump_config", "export", "insert_rescaling", "learn_steps", "load_model", "quantize",
+    "replace_conv3d", "sanitize", "save_model",
 ]
 
 
@@ -95,6 +96,12 @@ def insert_rescaling(model: Any, scale: float, offset: float) -> Any:
     """A Keras model that computes `input * scale + offset` before everything else."""
     from quantizeml_core import api
     return api.insert_rescaling(model, scale, offset)
+
+
+def replace_conv3d(model: Any) -> Any:
+    """The model that computes frame by frame what a causal Keras model on (frames, height, width, channels) computes on whole clips."""
+    from quantizeml_core import api
+    return api.replace_conv3d(model)
 
 
 def check_model(model: Any, *, target: str | Target | None = None, samples: Any = None) -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], s
         if block.kind == "add":
             ties.tie(*block.inputs, block.output)
         elif moves(block):
-            ties.alias(block.output, block.inputs)
+            ties.alias(block.output, block.inputs, block.frames)
     for tensor in shared:
         ties.gather(tensor)
     return ties.solve()
@@ -80,9 +80,9 @@ class _Ties:
                 self._union(int(row[0]), int(slot))
         self.tied |= dict.fromkeys(tensors)
 
-    def alias(self, output: str, inputs: Iterable[str]) -> None:
-        """The channels of what is only moved are the channels of its inputs, side by side."""
-        self.slots[output] = np.concatenate([self.slots[t] for t in inputs])
+    def alias(self, output: str, inputs: Iterable[str], frames: int = 1) -> None:
+        """The channels of what is only moved are the channels of its inputs, side by side, each of them `frames` times."""
+        self.slots[output] = np.concatenate([self.slots[t] for t in inputs]).repeat(frames)
         self.scalar.discard(output)
 
     def gather(self, tensor: str) -> None:

@@ -294,6 +294,12 @@ def insert_rescaling(model: Any, scale: float, offset: float) -> Any:
     return _ability(frontend, "insert_rescaling", f"{frontend.name} models", "keras models")(model, scale, offset)
 
 
+def replace_conv3d(model: Any) -> Any:
+    """A causal float model over clips as the model that streams their frames."""
+    frontend = Registry.load().frontend_for(model)
+    return _ability(frontend, "replace_conv3d", f"{frontend.name} models", "keras models")(model)
+
+
 def learn_steps(model: Any) -> Any:
     """A copy of a quantized model whose training changes its weight steps too."""
     frontend = Registry.load().frontend_for(model)

@@ -14,6 +14,7 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
     normalize             layer normalization over the channels of each pixel, without weights; `epsilon` (1,), an integer in a program
     pool2d                `pool` of kind `avg`: the mean over windows, padded pixels count as zeros
     upsample2d            `strides` are the factors (h, w) by which each pixel is repeated
+    buffer                the last `frames` frames side by side, channel c * frames + t, t = 0 the oldest: the only kind with a memory
 """
 
 from __future__ import annotations
@@ -59,12 +60,13 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "normalize": Kind(("epsilon",), frozenset({"activation"})),
     "pool2d": Kind((), frozenset({"activation"})),
     "upsample2d": Kind((), frozenset()),
+    "buffer": Kind((), frozenset()),
 })
 
 LINEAR = frozenset({"conv2d", "conv_transpose2d", "depthwise2d", "dense"})
 WHOLE = LINEAR - {"conv_transpose2d"}
 """Linear kinds each of whose outputs sees the whole kernel: without padding, a constant of the input is a constant of the output."""
-MOVES = frozenset({"concat", "upsample2d"})
+MOVES = frozenset({"buffer", "concat", "upsample2d"})
 """Kinds that move integers and change none: the output's format is that of the inputs."""
 
 
@@ -107,6 +109,7 @@ class Block:
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
+    frames: int = 1
     flatten: bool = False
     perm: tuple[int, ...] = ()
     activation: Activation | None = None

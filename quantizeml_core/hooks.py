@@ -68,11 +68,15 @@ class CommandInfo:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input of a native model: its name, its native shape (None = any size, axis 0 is the batch) and its numpy dtype name."""
+    """One input of a native model: its name, its native shape (None = any size, axis 0 is the batch) and its numpy dtype name.
+
+    `ordered`: the network has a memory, its samples are frames of sequences (`quantizeml_core.sequences`).
+    """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    ordered: bool = False
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,28 @@ def upsample(block: Block, x: Ints) -> Ints:
     return x.repeat(block.strides[0], axis=2).repeat(block.strides[1], axis=3)
 
 
+def initial_frames(block: Block, x: Ints) -> Ints:
+    """The older frames (N, C, frames - 1, H, W) of a sequence that begins with x, (N, C, H, W): the integer of a real 0."""
+    return np.zeros((*x.shape[:2], block.frames - 1, *x.shape[2:]), np.int64)
+
+
+def push_frame(x: Ints, older: Ints) -> tuple[Ints, Ints]:
+    """The window (N, C * frames, H, W) that ends with x, and what is left of it for the next frame."""
+    window = np.concatenate([older, x[:, :, None]], axis=2)
+    return window.reshape(len(x), -1, *x.shape[2:]), window[:, :, 1:]
+
+
+def buffer(block: Block, x: Ints) -> Ints:
+    """The window of the first frame of a sequence; `Program.step` runs the others."""
+    return push_frame(x, initial_frames(block, x))[0]
+
+
+def windows_of_rows(block: Block, x: Ints) -> Ints:
+    """The windows of a whole sequence at once: the rows of x are its frames, in order."""
+    before = np.concatenate([np.zeros((block.frames - 1, *x.shape[1:]), np.int64), x])
+    return np.stack([before[t : t + len(x)] for t in range(block.frames)], axis=2).reshape(len(x), -1, *x.shape[2:])
+
+
 def average_pool(block: Block, x: Ints) -> Ints:
     """The sum over windows, padded with zeros, then the usual tail: 1 / area belongs to the step."""
     assert block.pool is not None
@@ -216,4 +238,8 @@ KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
     "concat": concat, "multiply": multiply, "attention": attention, "shift_attention": shift_attention, "mad_normalize": mad_normalize,
     "embed": embed, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
+    "buffer": buffer,
 }
+
+IN_ORDER: Mapping[str, Callable[..., Ints]] = {**KERNELS, "buffer": windows_of_rows}
+"""Kernels for rows that are consecutive frames of one sequence."""

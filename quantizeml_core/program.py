@@ -18,7 +18,7 @@ from . import numerics
 from .blocks import KINDS, MOVES, Block
 from .errors import ModelError
 from .files import atomic_write
-from .kernels import KERNELS
+from .kernels import IN_ORDER, KERNELS, push_frame
 
 #: Raised whenever an integer of an existing program would change.
 NUMERICS_VERSION = 1
@@ -75,17 +75,56 @@ class Program:
     outputs: tuple[str, ...]
     shapes: Mapping[str, tuple[int | None, ...]]
 
-    def trace(self, feeds: Mapping[str, np.ndarray]) -> Iterator[tuple[Block, np.ndarray]]:
-        """Run block by block and yield (block, integers), integers stored in the tensor's own dtype."""
+    def trace(self, feeds: Mapping[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> Iterator[tuple[Block, np.ndarray]]:
+        """Run block by block and yield (block, integers), integers stored in the tensor's own dtype.
+
+        Arguments:
+            state: by the name of each `buffer`, the older frames (N, C, frames - 1, H, W); they are replaced by those for the next frame.
+                A buffer that is not named begins a sequence.
+        """
         values: dict[str, np.ndarray] = dict(feeds)
+        kept = {} if state is None else state
         for block in self.blocks:
             arguments = [values[t] if block.kind == "input" else values[t].astype(np.int64) for t in block.inputs]
-            values[block.output] = KERNELS[block.kind](block, *arguments).astype(self.formats[block.output].dtype)
+            if block.name in kept:
+                value, kept[block.name] = push_frame(*arguments, _fitting_frames(block, kept[block.name], arguments[0]))
+            else:
+                value = KERNELS[block.kind](block, *arguments)
+            values[block.output] = value.astype(self.formats[block.output].dtype)
             yield block, values[block.output]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Integers of every block output. `feeds`: float arrays in the native layout, by model input name."""
         return {block.output: value for block, value in self.trace(feeds)}
+
+    def sequence(self, feeds: Mapping[str, np.ndarray]) -> Iterator[tuple[Block, np.ndarray]]:
+        """`trace` of a whole sequence at once: the rows of the feeds are its frames, in order. Without buffers there is no difference."""
+        values: dict[str, np.ndarray] = dict(feeds)
+        for block in self.blocks:
+            arguments = [values[t] if block.kind == "input" else values[t].astype(np.int64) for t in block.inputs]
+            values[block.output] = IN_ORDER[block.kind](block, *arguments).astype(self.formats[block.output].dtype)
+            yield block, values[block.output]
+
+    def step(self, feeds: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """One frame of a sequence: integers of every block output, and the state for the next frame.
+
+        Arguments:
+            state: `initial_state`, or what the last step gave.
+        """
+        after = dict(state)
+        values = {block.output: value for block, value in self.trace(feeds, after)}
+        return values, {name: frames.astype(np.int8) for name, frames in after.items()}
+
+    def initial_state(self, batch: int = 1) -> dict[str, np.ndarray]:
+        """The state before the first frame of `batch` sequences: every `buffer` holds zeros, int8. Empty for a program without buffers."""
+        state = {}
+        for block in (b for b in self.blocks if b.kind == "buffer"):
+            channels, *size = self.shapes[block.inputs[0]][1:]
+            if None in size:
+                raise ModelError(f"the size {tuple(size)} of its frames is open", where=f"`{block.name}`",
+                                 do="Give input_shape when quantizing")
+            state[block.name] = np.zeros((batch, channels, block.frames - 1, *size), np.int8)
+        return state
 
     def dequantize(self, tensor: str, integers: np.ndarray) -> np.ndarray:
         """Reals of a tensor's integers, float32."""
@@ -140,6 +179,15 @@ class Program:
         if header["numerics"] != NUMERICS_VERSION:
             raise ModelError(f"numerics version {header['numerics']}", where=str(path), allowed=str(NUMERICS_VERSION), do="Quantize the model again")
         return _assemble(header, arrays)
+
+
+def _fitting_frames(block: Block, older: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The older frames of a state, proven to belong to x."""
+    wanted = (*x.shape[:2], block.frames - 1, *x.shape[2:])
+    if older.shape != wanted:
+        raise ModelError(f"its state has the shape {older.shape}", where=f"`{block.name}`", allowed=str(wanted),
+                         do="Start with initial_state(batch)")
+    return older.astype(np.int64)
 
 
 def reach(program: Program, tensor: str) -> tuple[int, int]:

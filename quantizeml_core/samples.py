@@ -22,6 +22,7 @@ import numpy as np
 
 from .errors import SampleError, UsageError
 from .hooks import Batch, InputSpec
+from .sequences import as_frames, beginnings, cut
 from .sources import ArraySource, Source, open_file
 from .streams import collect, is_stream
 
@@ -66,6 +67,8 @@ class Samples:
     is_random: bool = False
 
     def __post_init__(self) -> None:
+        rows = {spec.name: tuple(as_frames(source, spec) for source in self.sources[spec.name]) for spec in self.specs}
+        object.__setattr__(self, "sources", rows)
         for spec in self.specs:
             for source in self.sources[spec.name]:
                 _check_source(source, spec)
@@ -84,12 +87,15 @@ class Samples:
         return {name: sources[0].shape[1:] for name, sources in self.sources.items()}
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """All samples once, in order, `size` at a time; SampleError at the first one that the input's dtype cannot hold."""
+        """All samples once, in order, `size` at a time; SampleError at the first one that the input's dtype cannot hold.
+
+        Of a network with a memory, a batch ends where a sequence does.
+        """
         if size < 1:
             raise UsageError(f"{size} samples make no batch", where="batch_size (-bs)", allowed="a positive integer", do="Give one")
         streams = [_checked(spec, _regroup(self.sources[spec.name], size)) for spec in self.specs]
-        for arrays in zip(*streams, strict=True):
-            yield {spec.name: array for spec, array in zip(self.specs, arrays, strict=True)}
+        rows = ({spec.name: array for spec, array in zip(self.specs, arrays, strict=True)} for arrays in zip(*streams, strict=True))
+        yield from cut(rows, beginnings(self.specs, self.sources)) if any(spec.ordered for spec in self.specs) else rows
 
     @classmethod
     def of(cls, source: Any, specs: Sequence[InputSpec], count: int = 1024) -> Samples:

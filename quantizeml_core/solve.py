@@ -240,6 +240,10 @@ class _Solver:
         source = self.formats[block.inputs[0]]
         return Solution(Format(source.bits, source.signed, source.step))
 
+    def _buffer(self, block: Block, layer: LayerPlan) -> Solution:
+        source = self.formats[block.inputs[0]]
+        return Solution(Format(source.bits, source.signed, source.step if source.step.size == 1 else source.step.repeat(block.frames)))
+
     def _concat(self, block: Block, layer: LayerPlan) -> Solution:
         parts = [self.formats[t] for t in block.inputs]
         signed = any(p.signed for p in parts)

@@ -90,7 +90,7 @@ def _linear(program: Program, block: Block, target: Target, plan: Plan | None) -
 
 def _saturated(program: Program, samples: Samples) -> Iterator[Finding]:
     batch = next(iter(samples.batches(64)))
-    for block, values in program.trace(batch):
+    for block, values in program.sequence(batch):
         fmt = program.formats[block.output]
         if fmt.bits > 8 or block.kind in ("input", *MOVES):
             continue

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import numerics
 from ..blocks import LINEAR
-from ..kernels import KERNELS, accumulator, finish
+from ..kernels import IN_ORDER, accumulator, finish
 from ..program import Program
 from ..target import Target
 from .inspect import accumulator_bits, accumulator_budget
@@ -53,7 +53,7 @@ def accumulators(program: Program, target: Target, feeds: Mapping[str, np.ndarra
 
 
 def observed_bits(program: Program, feeds: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Bits that hold every accumulator of the samples, by block."""
+    """Bits that hold every accumulator of the samples, by block. Rows are frames in order where the program has a memory."""
     values: dict[str, np.ndarray] = dict(feeds)
     bits: dict[str, int] = {}
     for block in program.blocks:
@@ -63,7 +63,7 @@ def observed_bits(program: Program, feeds: Mapping[str, np.ndarray]) -> dict[str
             bits[block.name] = numerics.signed_bits(sums.min(), sums.max())
             values[block.output] = finish(block, sums).astype(program.formats[block.output].dtype)
         else:
-            values[block.output] = KERNELS[block.kind](block, *inputs).astype(program.formats[block.output].dtype)
+            values[block.output] = IN_ORDER[block.kind](block, *inputs).astype(program.formats[block.output].dtype)
     return bits
 
 

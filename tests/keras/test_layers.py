@@ -121,6 +121,7 @@ NETS = {
     "a gate of vectors": chain(
         (6,), conv((4, 6), kind="dense"), conv((4, 6), kind="dense", name="g", activation=Activation("sigmoid"), probe="p"),
         Block("m", "multiply", ("t_g", "t_c"), "t_m"), outputs=[(4,)] * 3, per_axis=False),
+    "pixels in groups": chain((6, 4, 5), conv((4, 3, 1, 1), groups=2, activation=RELU), outputs=[(4, 4, 5)]),
     "repeated pixels": chain((3, 4, 5), conv((4, 3, 1, 1)), Block("u", "upsample2d", ("t_c",), "t_u", strides=(2, 3)), outputs=[(4, 4, 5), (4, 8, 15)]),
     "one bit": chain((3, 6, 6), conv((4, 3, 3, 3), activation=RELU), outputs=[(4, 4, 4)], bits=1, weight_bits=2),
     "four bits, then eight": chain((3, 6, 6), conv((4, 3, 3, 3), activation=RELU), conv((5, 4, 3, 3), source="t_c", name="d"),

@@ -47,6 +47,10 @@ def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
         x = inputs[0].reshape(len(inputs[0]), -1) if block.flatten else inputs[0]
         mean = x.mean(axis=1, keepdims=True)
         return _post(block, (x - mean) / np.sqrt(x.var(axis=1, keepdims=True) + float(block.arrays["epsilon"][0])))
+    if block.kind == "buffer":
+        x = inputs[0]
+        frames = np.concatenate([np.zeros((*x.shape[:2], block.frames - 1, *x.shape[2:])), x[:, :, None]], axis=2)
+        return frames.reshape(len(x), -1, *x.shape[2:])
     if block.kind == "upsample2d":
         return np.kron(inputs[0], np.ones((1, 1, *block.strides)))
     if block.kind == "pool2d":

@@ -10,6 +10,7 @@ from keras import ops
 
 from quantizeml_core.match import Node
 
+from .layers.frames import windowed
 from .layers.windows import LOWEST, pad
 from .transformer_layers import SMALLEST, shiftmax
 
@@ -97,6 +98,14 @@ def _up_sampling(at: Mapping[str, Any], x: Tensor) -> Tensor:
     return ops.repeat(ops.repeat(x, at["size"][0], axis=1), at["size"][1], axis=2)
 
 
+def _buffer(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    """Rows are consecutive frames of one sequence. `before`: a list of the frames before them, empty for zeros, brought up to date."""
+    before, older = at.get("before", []), at["frames"] - 1
+    rows = ops.concatenate([*(before or [ops.zeros((older, *x.shape[1:]), x.dtype)]), x], axis=0)
+    before[:] = [rows[-older:]]
+    return windowed([rows[t : t + x.shape[0]] for t in range(at["frames"])])
+
+
 def _reshape(at: Mapping[str, Any], x: Tensor) -> Tensor:
     return ops.reshape(x, (-1, *at["shape"]))
 
@@ -123,6 +132,7 @@ OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
     "Normalize": _normalize, "Attention": _attention, "MadNormalize": _mad_normalize, "ShiftAttention": lambda at, *x: _attention({**at, "weights": shiftmax}, *x),
     "Embed": _embed, "ReLU": _relu, "Table": _table,
     "MaxPool": _max_pool, "AveragePool": _average_pool, "UpSampling2D": _up_sampling, "Reshape": _reshape, "Flatten": _reshape,
+    "Buffer": _buffer,
     "Permute": lambda at, x: ops.transpose(x, (0, *at["dims"])),
     "Pad": lambda at, x: pad(x, at["pads"], 0.0),
     "GlobalAveragePool": lambda at, x: ops.mean(x, axis=(1, 2), keepdims=True),

@@ -20,6 +20,7 @@ from .learn_steps import learn_steps
 from .observe import observe
 from .realize import realize
 from .rebuild import rebuild
+from .replace_conv3d import replace_conv3d
 from .rewrites import BUILTIN, Rewrite, sanitize
 from .survey import survey
 from .trace import trace
@@ -65,6 +66,9 @@ class KerasFrontend:
 
     def learn_steps(self, model: keras.Model) -> keras.Model:
         return learn_steps(model)
+
+    def replace_conv3d(self, model: keras.Model) -> keras.Model:
+        return replace_conv3d(model)
 
     def float_layers(self, model: keras.Model) -> tuple[str, ...]:
         """Layers of a quantized model that compute in float."""

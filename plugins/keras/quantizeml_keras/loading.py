@@ -17,9 +17,10 @@ from quantizeml_core.errors import ModelError
 from quantizeml_core.files import atomic_write, check_destination
 from quantizeml_core.hooks import InputSpec
 
-from . import float_layers, layers  # noqa: F401  registers them with Keras
+from . import float_layers, layers, temporal  # noqa: F401  registers them with Keras
 from .configurations import modernized, without_code
 from .functions import FunctionLayer
+from .layers.frames import buffered
 from .quiet import without_absl_warnings
 from .trace import refuse_without_graph
 
@@ -70,7 +71,8 @@ def save(model: keras.Model, path: Path) -> Path:
 def inputs(model: keras.Model) -> tuple[InputSpec, ...]:
     """The inputs of a model, in order; ModelError when it has no graph."""
     refuse_without_graph(model)
-    return tuple(InputSpec(t.name, tuple(t.shape), str(t.dtype)) for t in model.inputs)
+    ordered = any(True for _ in buffered(model))
+    return tuple(InputSpec(t.name, tuple(t.shape), str(t.dtype), ordered) for t in model.inputs)
 
 
 def _first_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ from keras import ops
 
 from quantizeml_core.hooks import Batch, Observer
 from quantizeml_core.match import Node
+from quantizeml_core.sequences import starts_sequence
 
 from .evaluate import OPERATIONS
 from .graph import Graph
@@ -33,6 +34,8 @@ def observe(graph: Graph, batches: Iterable[Batch], observers: Mapping[str, Obse
     nodes = [_on_device(node) for node in _needed(graph, observers)]
     last = {tensor: index for index, node in enumerate(nodes) for tensor in (*node.outputs, *node.inputs)}
     for batch in batches:
+        if starts_sequence(batch):
+            _forget(nodes)
         feeds = {name: ops.cast(ops.convert_to_tensor(x), "float32") for name, x in batch.items() if name in last}
         for tensor, value in _tensors(nodes, last, feeds):
             if tensor in observers:
@@ -51,10 +54,16 @@ def _tensors(nodes: list[Node], last: Mapping[str, int], feeds: dict[str, Tensor
                 del values[tensor]
 
 
+def _forget(nodes: list[Node]) -> None:
+    for node in nodes:
+        node.native.get("before", []).clear()
+
+
 def _on_device(node: Node) -> Node:
-    """A node whose arrays are float32 tensors: converted once, not for every batch."""
+    """A node whose arrays are float32 tensors: converted once, not for every batch. A buffer gets a place for the frames before a batch."""
     arrays = {k: ops.convert_to_tensor(v.astype(np.float32)) for k, v in node.native.items() if isinstance(v, np.ndarray)}
-    return replace(node, native={**node.native, **arrays})
+    memory = {"before": []} if node.op == "Buffer" else {}
+    return replace(node, native={**node.native, **arrays, **memory})
 
 
 def _needed(graph: Graph, tensors: Iterable[str]) -> list[Node]:

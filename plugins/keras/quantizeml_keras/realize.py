@@ -20,6 +20,7 @@ from .layers import (
     QuantizedAdd,
     QuantizedAttention,
     QuantizedAveragePooling2D,
+    QuantizedBuffer,
     QuantizedConcatenate,
     QuantizedConv2D,
     QuantizedConv2DTranspose,
@@ -42,7 +43,7 @@ LAYERS: Mapping[str, type[QuantizedLayer]] = {
     "add": QuantizedAdd, "concat": QuantizedConcatenate, "multiply": QuantizedMultiply,
     "attention": QuantizedAttention, "shift_attention": QuantizedShiftAttention, "mad_normalize": QuantizedMadNormalization,
     "embed": QuantizedEmbedding, "normalize": QuantizedLayerNormalization, "pool2d": QuantizedAveragePooling2D,
-    "upsample2d": QuantizedUpSampling2D,
+    "upsample2d": QuantizedUpSampling2D, "buffer": QuantizedBuffer,
 }
 
 

@@ -18,6 +18,7 @@ from .copies import Copies
 from .float_layers import PaddedConv2D
 from .graph import OPAQUE, Graph
 from .layers.windows import same_pads
+from .temporal import FrameBuffer
 
 Tensor = Any
 Layer = Any
@@ -148,6 +149,7 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "GlobalAveragePool": _plain(lambda at, name: keras.layers.GlobalAveragePooling2D(keepdims=True, name=name)),
     "ReLU": _plain(lambda at, name: keras.layers.ReLU(at["bound"], name=name)),
     "Normalize": _plain(lambda at, name: keras.layers.LayerNormalization(epsilon=at["epsilon"], center=False, scale=False, name=name)),
+    "Buffer": _plain(lambda at, name: FrameBuffer(at["frames"], name=name)),
     "Permute": _plain(lambda at, name: keras.layers.Permute(at["dims"], name=name)),
     "Reshape": _plain(lambda at, name: keras.layers.Reshape(at["shape"], name=name)),
     "Flatten": _plain(lambda at, name: keras.layers.Flatten(name=name)),

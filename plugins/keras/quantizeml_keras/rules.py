@@ -9,6 +9,7 @@
     attention, embed      Attention;  Embed;  with powers of two: ShiftAttention
     mad_normalize         MadNormalize [ReLU]: a LayerMadNormalization without its weights
     multiply, upsample2d  Multiply [ReLU];  UpSampling2D
+    buffer                Buffer: the frames of a convolution over time, which is a conv2d behind it
     normalize             [Flatten] Normalize [ReLU]: a LayerNormalization without its weights, which go into a neighbour
     pad                   ZeroPadding2D that no neighbour could take: a depthwise2d of one pixel, padded
     identity              the lines of conv2d without their convolution: a depthwise2d, or a conv2d, of one pixel that changes nothing
@@ -50,6 +51,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         "attention": (P("Attention"), partial(_attention, "attention")),
         "shift_attention": (P("ShiftAttention"), partial(_attention, "shift_attention")),
         "affine": (P("Affine") >> POST, _affine),
+        "buffer": (P("Buffer"), _buffer),
         "concat": (P("Concatenate"), _concat),
         "conv2d": (P("Conv2D") >> POST, _conv2d),
         "conv_transpose2d": (P("Conv2DTranspose") >> P.opt(ACTIVATION), _transposed),
@@ -146,6 +148,12 @@ def _upsample(target: Target, match: Match) -> Block | Miss:
     node = match.nodes[0]
     refusal = target.lacks({"upsample2d": True})
     return Miss(refusal) if refusal else Block(node.name, "upsample2d", match.inputs, match.output, strides=node.native["size"])
+
+
+def _buffer(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    refusal = target.lacks({"buffer": True})
+    return Miss(refusal) if refusal else Block(node.name, "buffer", match.inputs, match.output, frames=node.native["frames"])
 
 
 def _identity(target: Target, match: Match) -> Block | Miss:

@@ -14,11 +14,18 @@ from quantizeml_core.testing import Feeds, Verdict
 from quantizeml_core.testing import judge as judged
 
 from .layers import QuantizedLayer
+from .layers.frames import reset_buffers
 from .layouts import channels_first
 
 
-def boundaries(model: keras.Model, feeds: Feeds) -> Mapping[str, np.ndarray]:
-    """Channel-first integers by tensor name of the program, in the tensors' own types. `feeds`: by input name, in the native layout."""
+def boundaries(model: keras.Model, feeds: Feeds, keep: bool = False) -> Mapping[str, np.ndarray]:
+    """Channel-first integers by tensor name of the program, in the tensors' own types. `feeds`: by input name, in the native layout.
+
+    Arguments:
+        keep: a network with a memory goes on with its sequence; else one begins.
+    """
+    if not keep:
+        reset_buffers(model)
     layers = [layer for layer in model.layers if isinstance(layer, QuantizedLayer)]
     exposed = keras.Model(model.inputs, [layer.output for layer in layers])
     values = exposed([ops.convert_to_tensor(feeds[t.name]) for t in model.inputs], training=False)
@@ -40,6 +47,7 @@ def judge(model: keras.Model, samples: np.ndarray, target: str = "generic", coun
     feeds = {model.inputs[0].name: np.asarray(samples[:count], np.float32)}
     layers = {layer.output.name: layer.output for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)}
     shared = [b.output for b in result.program.blocks if b.output in layers]
+    reset_buffers(model)
     values = keras.Model(model.inputs, [layers[t] for t in shared])(list(feeds.values()), training=False)
     floats = {t: ops.convert_to_numpy(v) for t, v in zip(shared, keras.tree.flatten(values), strict=True)}
     channel_first = {t: v.transpose(channels_first(v.ndim)) for t, v in floats.items()}

@@ -19,6 +19,7 @@ from quantizeml_core.match import Node
 
 from .functions import inlined
 from .graph import OPAQUE, Graph, Shape
+from .layers.frames import Buffered
 from .multi_head import attended, output_projection, projections
 from .readers import ON_ANY_SHAPE, SEQUENCES, TOKENS, Step, read
 
@@ -60,6 +61,7 @@ class _Trace:
         self.shapes: dict[str, Shape] = {t.name: tuple(t.shape) for t in model.inputs}
         self.taken: set[str] = set(self.shapes)
         self.images: dict[str, str] = {}
+        self.remembering: set[int] = set()
         for entry, shape in list(self.shapes.items()):
             if len(shape) == 3:
                 self.image(entry)
@@ -90,6 +92,7 @@ class _Trace:
             return self.bare_attention(call.operation, inputs, name)
         if self.is_sequence(call, inputs):
             return self.on_images(call, inputs, name)
+        self.refuse_shared_memory(call.operation)
         steps = read(call.operation, call, [self.shapes[t] for t in inputs])
         whole = {"operation": call.operation, "call": call, "layer": type(call.operation).__name__}
         if isinstance(steps, str):
@@ -99,6 +102,13 @@ class _Trace:
         if len(steps) == 1 and "first_pads" not in steps[0].attributes:
             steps = [replace(steps[0], attributes={**whole, **steps[0].attributes})]
         return [self.chain(steps, inputs, name, {"layer": whole["layer"]})]
+
+    def refuse_shared_memory(self, operation: Any) -> None:
+        """Two calls of a layer push their frames into one memory: no two blocks do that."""
+        if isinstance(operation, Buffered) and id(operation) in self.remembering:
+            raise ModelError("a layer that remembers frames is called twice", where=f"`{operation.name}`",
+                             do="Use a layer of its own for each call")
+        self.remembering |= {id(operation)} if isinstance(operation, Buffered) else set()
 
     def is_sequence(self, call: Any, inputs: Sequence[str]) -> bool:
         """Whether a layer reads sequences, and would know what to do with images of one row instead."""
@@ -199,7 +209,7 @@ class _Trace:
             operands = tuple(self.padded(t, step, name, common) for t, name in zip(operands, (f"{name}/first", f"{name}/second")))
             last = index == len(steps) - 1
             value = name if last else self.free(f"{name}/{step.suffix or 'linear'}")
-            own = name if index == main else self.free(f"{name}/{step.suffix}", note=False)
+            own = name if index == main else self.free(f"{name}/{step.suffix}", note=False) if last else value
             self.shapes[value] = step.shape
             self.nodes.append(Node(own, step.op, operands, (value,), {**common, **step.attributes}))
         return value

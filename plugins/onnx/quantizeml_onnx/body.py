@@ -19,12 +19,14 @@ POOL_ATTRIBUTES = ("pool_size", "pool_strides", "pool_pads")
 
 @dataclass(frozen=True)
 class Body:
-    """A function body: its overload key, its lines, the node attributes it refers to, and why a slower form was needed (empty for the fast one)."""
+    """A function body: its overload key, its lines, the node attributes it refers to, why a slower form was needed (empty for the fast
+    one), and the tensors it gives, the block's own first."""
 
     overload: str
     lines: tuple[str, ...]
     attributes: tuple[str, ...] = ()
     slow: str = ""
+    outputs: tuple[str, ...] = ("Z",)
 
 
 def reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ BASES = {
     "conv_transpose2d": "QuantizedConvTranspose2D", "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D",
     "upsample2d": "QuantizedUpsample2D", "normalize": "QuantizedLayerNormalization", "attention": "QuantizedAttention",
     "embed": "QuantizedEmbedding", "shift_attention": "QuantizedShiftAttention", "mad_normalize": "QuantizedMadNormalization",
+    "buffer": "QuantizedFrameBuffer",
 }
 
 #: function parameter -> (array of the integer block, suffix of the initializer's name)
@@ -36,7 +37,7 @@ PARAMETERS = {
 
 #: block kind -> the parameters of those that have no weights
 UNWEIGHTED = {"input": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (), "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift"),
-              "shift_attention": ("ScoreScale", "ScoreShift"), "mad_normalize": (), "embed": ("Table",)}
+              "shift_attention": ("ScoreScale", "ScoreShift"), "buffer": (), "mad_normalize": (), "embed": ("Table",)}
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
         "an embedding of tokens": block.kind == "embed",
         "an attention": block.kind in ("attention", "shift_attention"),
         "a layer normalization": block.kind in ("normalize", "mad_normalize"),
+        "frames kept from call to call": block.kind == "buffer",
         "a transposed convolution": block.kind == "conv_transpose2d",
         "upsampling": block.kind == "upsample2d",
         "an addition with an activation": block.kind == "add" and block.activation is not None,

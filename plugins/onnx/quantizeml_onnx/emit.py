@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Format, Program
 
-from . import contract, functions
+from . import contract, functions, states
 
 #: Storage type of each parameter, where it differs from the program's array.
 _DTYPES = {"bias": np.int32, "max_value": np.int32, "LUT_values": np.int32, "Xs": np.int32, "Ys": np.int32, "Scale": np.uint8, "ActScale": np.uint8,
@@ -25,13 +25,15 @@ _TENSOR_TYPES = {"int8": onnx.TensorProto.INT8, "uint8": onnx.TensorProto.UINT8,
 
 @dataclass(frozen=True)
 class Emitted:
-    """The pieces of a quantized graph, and for each block that could not use the fast body the reason."""
+    """The pieces of a quantized graph, for each block that could not use the fast body the reason, and the graph inputs and outputs of
+    what it remembers."""
 
     nodes: tuple[onnx.NodeProto, ...]
     initializers: tuple[onnx.TensorProto, ...]
     functions: tuple[onnx.FunctionProto, ...]
     value_infos: tuple[onnx.ValueInfoProto, ...]
     slow: Mapping[str, str]
+    states: tuple[tuple[onnx.ValueInfoProto, ...], tuple[onnx.ValueInfoProto, ...]] = ((), ())
 
 
 def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
@@ -48,19 +50,21 @@ def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
         values = {block.name + contract.PARAMETERS[p][1]: initializer(program, block, p) for p in call.parameters}
         initializers += [numpy_helper.from_array(v, k) for k, v in values.items()]
         nodes.append(_node(program, block, call, body, names, tuple(values)))
-        data = ("X", "Y", "V")[: len(block.inputs)]
+        data = ("X", "State") if block.kind == "buffer" else ("X", "Y", "V")[: len(block.inputs)]
         bodies[call.domain, call.op_type, body.overload] = (call, body, (*data, *call.parameters))
         slow |= {block.name: body.slow} if body.slow else {}
     node, scales = _dequantizer(program, names)
     protos = [functions.function(call, body, inputs, opset) for call, body, inputs in bodies.values()]
     protos.append(functions.dequantizer(len(program.outputs), opset))
     infos = tuple(_value_info(names[t], program, t) for t in program.formats)
-    return Emitted((*nodes, node), (*initializers, *scales), tuple(protos), infos, slow)
+    return Emitted((*nodes, node), (*initializers, *scales), tuple(protos), infos, slow, states.infos(program))
 
 
 def _node(program: Program, block: Block, call: contract.Call, body: functions.Body, names: Mapping[str, str], values: tuple[str, ...]) -> onnx.NodeProto:
     inputs = [t if block.kind == "input" else names[t] for t in block.inputs]
-    node = helper.make_node(call.op_type, [*inputs, *values], [names[block.output]], name=block.name, domain=call.domain, overload=body.overload)
+    before, after = ([n] if block.kind == "buffer" else [] for n in states.names(block.name))
+    node = helper.make_node(call.op_type, [*inputs, *before, *values], [names[block.output], *after], name=block.name, domain=call.domain,
+                            overload=body.overload)
     node.attribute.extend(helper.make_attribute(k, v) for k, v in _attributes(program, block, call).items())
     node.attribute.append(helper.make_attribute("scale", numpy_helper.from_array(1.0 / program.formats[block.output].step)))
     if call.domain == contract.OWN:
@@ -77,6 +81,8 @@ def _attributes(program: Program, block: Block, call: contract.Call) -> dict[str
         attributes["strides"] = list(block.strides)
     if block.kind == "depthwise2d" or block.groups != 1:
         attributes["groups"] = block.groups
+    if block.kind == "buffer":
+        attributes["frames"] = block.frames
     if block.pool and block.pool.kind != "gap":
         attributes |= {"pool_size": list(block.pool.size), "pool_strides": list(block.pool.strides), "pool_pads": list(block.pool.pads)}
     return attributes

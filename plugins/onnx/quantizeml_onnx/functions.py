@@ -40,7 +40,7 @@ def function(call: Call, body: Body, inputs: tuple[str, ...], opset: int) -> onn
     attributes = f"<{', '.join(body.attributes)}>" if body.attributes else ""
     imports = f'"" : {opset}' + (f', "{OWN}" : 1' if call.domain == OWN else "")
     text = f'<domain: "{call.domain}", overload: "{body.overload}", opset_import: [{imports}]>\n'
-    text += f"{call.op_type} {attributes} ({', '.join(inputs)}) => (Z) {{\n" + "\n".join(body.lines) + "\n}"
+    text += f"{call.op_type} {attributes} ({', '.join(inputs)}) => ({', '.join(body.outputs)}) {{\n" + "\n".join(body.lines) + "\n}"
     return parser.parse_function(text)
 
 
@@ -70,6 +70,15 @@ def _upsample(program: Program, block: Block) -> Body:
              "scales = Concat <axis = 0> (ones, ff)",
              'Z = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> (X, , scales)']
     return Body("", tuple(lines), ("strides",))
+
+
+def _buffer(program: Program, block: Block) -> Body:
+    """The window of the older frames (N, C, frames - 1, H, W) and this one; without the oldest it is the next state."""
+    lines = ("axis = Constant <value_ints = [2]> ()", "frame = Unsqueeze (X, axis)", "window = Concat <axis = 2> (State, frame)",
+             "size = Shape <start = 2> (X)", "head = Constant <value_ints = [0, -1]> ()", "shape = Concat <axis = 0> (head, size)",
+             "Z = Reshape (window, shape)", "one = Constant <value_ints = [1]> ()", f"end = Constant <value_ints = [{block.frames}]> ()",
+             "Next = Slice (window, one, end, axis)")
+    return Body(f"t{block.frames}", lines, outputs=("Z", "Next"))
 
 
 def _add(program: Program, block: Block) -> Body:
@@ -245,4 +254,5 @@ BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
     "input": _input, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
     "concat": _concat, "multiply": _multiply, "attention": _attention, "shift_attention": _shift_attention,
     "mad_normalize": _mad_normalize, "embed": _embed, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
+    "buffer": _buffer,
 }

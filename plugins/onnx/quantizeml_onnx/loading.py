@@ -5,6 +5,7 @@ load: the file or one clear ModelError. External data is read into the model. sa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from google.protobuf.message import DecodeError
 from quantizeml_core.errors import ModelError
 from quantizeml_core.files import atomic_write
 from quantizeml_core.hooks import InputSpec
+
+from . import states
 
 SUFFIX = ".onnx"
 PROTOBUF_LIMIT = 2 ** 31 - 1
@@ -42,9 +45,11 @@ def save(model: onnx.ModelProto, path: str | PathLike[str]) -> Path:
 
 
 def inputs(model: onnx.ModelProto) -> tuple[InputSpec, ...]:
-    """Name, native shape (the batch, axis 0, None) and numpy dtype of each input; initializers that old files list as inputs are none."""
-    constants = {t.name for t in model.graph.initializer}
-    return tuple(_spec(i) for i in model.graph.input if i.name not in constants)
+    """Name, native shape (the batch, axis 0, None) and numpy dtype of each input; initializers that old files list as inputs are none,
+    nor is what a streaming network remembers."""
+    memory = states.inputs(model)
+    constants = {t.name for t in model.graph.initializer} | memory
+    return tuple(replace(_spec(i), ordered=bool(memory)) for i in model.graph.input if i.name not in constants)
 
 
 def _spec(value: onnx.ValueInfoProto) -> InputSpec:

@@ -113,6 +113,8 @@ def _graph(header: onnx.GraphProto, emitted: Emitted, remainder: _Remainder | No
     """Integer nodes first, then the Dequantizer, then what stays float."""
     graph = onnx.GraphProto()
     graph.CopyFrom(header)
+    graph.input.extend(emitted.states[0])
+    graph.output.extend(emitted.states[1])
     graph.node.extend(emitted.nodes)
     graph.initializer.extend(emitted.initializers)
     graph.value_info.extend(info for info in emitted.value_infos if info.name not in {o.name for o in header.output})

@@ -12,13 +12,14 @@ from quantizeml_core.match import stop_message
 from quantizeml_core.testing import Feeds, Verdict
 from quantizeml_core.testing import judge as judged
 
-from . import contract
+from . import contract, states
 from .normalize import prepare
 from .observe import run_float, session
 
 
 def boundaries(model: onnx.ModelProto, feeds: Feeds) -> Mapping[str, np.ndarray]:
-    """Integers by tensor name of the program: an integer tensor `<name>/int` behind a graph output is returned as `<name>`."""
+    """Integers by tensor name of the program: an integer tensor `<name>/int` behind a graph output is returned as `<name>`.
+    States that are not fed are those before the first frame."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     dequantizer = next(n for n in model.graph.node if n.op_type.startswith("Dequantizer") and n.domain == contract.CONVERTIBLE)
@@ -26,7 +27,8 @@ def boundaries(model: onnx.ModelProto, feeds: Feeds) -> Mapping[str, np.ndarray]
     tensors = [n.output[0] for n in model.graph.node if n.domain in (contract.CONVERTIBLE, contract.OWN) and not n.op_type.startswith("Dequantizer")]
     del exposed.graph.output[:]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=t) for t in tensors)
-    values = session(exposed.SerializeToString()).run(tensors, dict(feeds))
+    start = states.initial(model, len(next(iter(feeds.values()))))
+    values = session(exposed.SerializeToString()).run(tensors, {**start, **feeds})
     return {renamed.get(t, t): v for t, v in zip(tensors, values, strict=True)}
 
 

@@ -7,6 +7,7 @@ from .attention import QuantizedAttention
 from .base import QuantizedLayer
 from .embedding import QuantizedEmbedding
 from .ends import Dequantizer, InputQuantizer
+from .frames import QuantizedBuffer
 from .hardware_forms import QuantizedMadNormalization, QuantizedShiftAttention
 from .joins import QuantizedAdd, QuantizedConcatenate, QuantizedMultiply
 from .linear import QuantizedConv2D, QuantizedConv2DTranspose, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
@@ -14,7 +15,8 @@ from .normalization import QuantizedLayerNormalization
 from .resampling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 
 __all__ = [
-    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedConcatenate", "QuantizedConv2D",
+    "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedBuffer",
+    "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding",
     "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedMadNormalization", "QuantizedShiftAttention",
     "QuantizedMultiply", "QuantizedUpSampling2D",

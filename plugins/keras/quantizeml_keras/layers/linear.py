@@ -14,7 +14,7 @@ from .carrier import Carrier, carrier
 from .learned import LearnedStep, can_learn, learned_lattice
 from .spec import Lattice
 from .tail import Tail
-from .windows import Window, depthwise, max_pool, pad
+from .windows import Window, depthwise, grouped_pixels, max_pool, pad
 
 Shape = tuple[int | None, ...]
 
@@ -148,7 +148,7 @@ class QuantizedWindows(QuantizedLinear):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class QuantizedConv2D(QuantizedWindows):
-    """A convolution; one of several groups is computed group by group."""
+    """A convolution; one of several groups is computed group by group, unless it is of one pixel."""
 
     summed = (0, 1, 2)
 
@@ -156,6 +156,9 @@ class QuantizedConv2D(QuantizedWindows):
         groups = self.spec.block.groups
         if groups == 1:
             return super()._sums(x, weight)
+        window, products = self.window, self.carrier.products
+        if window.kernel == window.strides == (1, 1) and not any(window.amounts) and self.carrier.parts == 1 and None not in x.shape[1:3]:
+            return ops.cast(grouped_pixels(ops.cast(x, products), ops.cast(weight, products), groups), self.carrier.total)
         pairs = zip(ops.split(x, groups, axis=-1), ops.split(weight, groups, axis=-1), strict=True)
         return ops.concatenate([self._group(i, p, w) for i, (p, w) in enumerate(pairs)], axis=-1)
 

@@ -89,6 +89,14 @@ def depthwise(x: Tensor, weight: Tensor, strides: tuple[int, int], padding: str)
     return full[:, ::down, ::across]
 
 
+def grouped_pixels(x: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """A convolution of one pixel in many groups, as one product."""
+    channels, filters = weight.shape[2], weight.shape[3]
+    parts = ops.reshape(x, (-1, *x.shape[1:3], groups, channels))
+    y = ops.einsum("nhwgc,cgf->nhwgf", parts, ops.reshape(weight, (channels, groups, filters // groups)))
+    return ops.reshape(y, (-1, *x.shape[1:3], filters))
+
+
 def max_pool(x: Tensor, pool: Pool) -> Tensor:
     """Maximum over windows; padding never wins."""
     return ops.max_pool(pad(x, pool.pads, LOWEST), pool.size, pool.strides, padding="valid", data_format="channels_last")

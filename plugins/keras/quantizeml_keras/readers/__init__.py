@@ -15,11 +15,12 @@ from .joins import JOINS
 from .linear import LINEAR
 from .sequences import ON_ANY_SHAPE, SEQUENCES
 from .steps import Reader, Step
+from .temporal import TEMPORAL
 from .tokens import TOKENS
 
 __all__ = ["ON_ANY_SHAPE", "READERS", "SEQUENCES", "TOKENS", "Step", "read"]
 
-READERS: Mapping[str, Reader] = {**ELEMENTWISE, **GEOMETRY, **JOINS, **LINEAR, **SEQUENCES, **TOKENS}
+READERS: Mapping[str, Reader] = {**ELEMENTWISE, **GEOMETRY, **JOINS, **LINEAR, **SEQUENCES, **TEMPORAL, **TOKENS}
 
 NOTHING_AT_INFERENCE = frozenset({
     "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "Identity", "InputLayer", "SpatialDropout1D",
