@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "QuantizationParams", "calibrate", "check_model", "dump_config", "export", "insert_rescaling", "learn_steps", "load_model", "quantize",
-    "replace_conv3d", "sanitize", "save_model",
+    "replace_conv3d", "sanitize", "save_model", "to_hardware_forms",
 ]
 
 
@@ -102,6 +102,12 @@ def replace_conv3d(model: Any) -> Any:
     """The model that computes frame by frame what a causal Keras model on (frames, height, width, channels) computes on whole clips."""
     from quantizeml_core import api
     return api.replace_conv3d(model)
+
+
+def to_hardware_forms(model: Any) -> Any:
+    """A Keras transformer with Mad normalizations and shiftmax attentions, which hardware computes without roots and exponentials; train it, then quantize."""
+    from quantizeml_core import api
+    return api.to_hardware_forms(model)
 
 
 def check_model(model: Any, *, target: str | Target | None = None, samples: Any = None) -> tuple[Any, ...]:

@@ -300,6 +300,12 @@ def replace_conv3d(model: Any) -> Any:
     return _ability(frontend, "replace_conv3d", f"{frontend.name} models", "keras models")(model)
 
 
+def to_hardware_forms(model: Any) -> Any:
+    """A float transformer with the normalizations and the softmax of the hardware."""
+    frontend = Registry.load().frontend_for(model)
+    return _ability(frontend, "to_hardware_forms", f"{frontend.name} models", "keras models")(model)
+
+
 def learn_steps(model: Any) -> Any:
     """A copy of a quantized model whose training changes its weight steps too."""
     frontend = Registry.load().frontend_for(model)

@@ -23,6 +23,7 @@ from .rebuild import rebuild
 from .replace_conv3d import replace_conv3d
 from .rewrites import BUILTIN, Rewrite, sanitize
 from .survey import survey
+from .to_hardware_forms import to_hardware_forms
 from .trace import trace
 
 
@@ -66,6 +67,9 @@ class KerasFrontend:
 
     def learn_steps(self, model: keras.Model) -> keras.Model:
         return learn_steps(model)
+
+    def to_hardware_forms(self, model: keras.Model) -> keras.Model:
+        return to_hardware_forms(model)
 
     def replace_conv3d(self, model: keras.Model) -> keras.Model:
         return replace_conv3d(model)
