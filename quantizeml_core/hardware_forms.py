@@ -1,7 +1,7 @@
 """The forms of normalization and softmax that hardware computes without a square root or an exponential, in integers.
 
     Mad normalization   z = floor((2^11 C x + S) / 2S), S = max(sum|x|, 1): x divided by the mean absolute value of its C channels, 10 fractional bits
-    shiftmax            y = floor(2^(l + 20 - s)), l = z - max z >= -20, 2^s ~ sum 2^(l + 20), s rounded: powers of two, 10 fractional bits
+    shiftmax            y = floor(2^(l + 20 - s)), l = z - max z >= -20, s = round(log2 sum 2^(l + 20)): powers of two, 10 fractional bits
 
 The shiftmax is that of quantizeml 0.9: its integers are replayed by the tests. Every step is exact in float64 as well.
 """

@@ -28,12 +28,41 @@ def test_shiftmax_replays_the_golden_integers() -> None:
     assert shiftmax(ints(case["in"]) >> int(case["in"]["frac_bits"])).tolist() == ints(case["out"]).tolist()
 
 
-def test_the_mask_of_an_attention_replays_the_golden_integers() -> None:
+def heads(x: np.ndarray) -> np.ndarray:
+    """(1, T, C) as (1, 2, T, C / 2)."""
+    return split_heads(x.transpose(0, 2, 1)[:, :, None], 2)
+
+
+def requantized(x: np.ndarray, scales: object, shift: list[int]) -> np.ndarray:
+    """Multiplied, shifted with halves up, saturated."""
+    right = -np.array(shift)
+    return np.clip((x * np.array(scales) + (1 << (right - 1))) >> right, -128, 127)
+
+
+def test_an_attention_replays_the_golden_integers() -> None:
     """Scores have 4 + 4 fractional bits, and 1 more: 4 channels of a head, 2^-round(log2 sqrt(4))."""
-    case = golden("v09_attention")
-    q, k = (split_heads(ints(case[t]).transpose(0, 2, 1)[:, :, None], 2) for t in ("q", "k"))
-    shift = int(case["q"]["frac_bits"] + case["k"]["frac_bits"]) + 1
-    assert np.array_equal(shiftmax((q @ k.swapaxes(-1, -2)) >> shift), ints(case["mask"]))
+    case = golden("v09_vit")
+    q, k, v = (heads(ints(case[t]) << np.array(case["values_shift"] if t == "v" else 0)) for t in "qkv")
+    shift = case["q"]["frac_bits"] + case["k"]["frac_bits"] + 1
+    mask = shiftmax((q @ k.swapaxes(-1, -2)) >> shift)
+    context = (mask @ v).transpose(0, 2, 1, 3).reshape(1, 5, 8)
+    assert np.array_equal(mask, ints(case["mask"])) and np.array_equal(requantized(context, 1, case["context_shift"]), ints(case["context"]))
+
+
+@pytest.mark.parametrize(("layer", "source"), [("ln1", "positions"), ("ln2", "add"), ("ln3", "add2")])
+def test_the_mad_normalization_of_the_hardware_replays_the_golden_integers(layer: str, source: str) -> None:
+    """Its own quotient is truncated before the product; ours rounds once, behind it."""
+    case = golden("v09_vit")[layer]
+    x = ints(golden("v09_vit")[source]) << np.array(case["input_shift"])
+    quotient = (np.array(case["gamma"]) << case["gamma_shift"]) // np.abs(x).sum(axis=-1, keepdims=True)
+    assert np.array_equal(requantized(x * quotient + np.array(case["beta"]), case["scales"], case["shift"]), case["out"])
+
+
+def test_class_token_and_positions_replay_the_golden_integers() -> None:
+    case = golden("v09_vit")
+    table, tokens = case["position_table"], ints(case["class_token"])
+    assert np.array_equal(tokens[:, 1:], ints(case["tokens"]))
+    assert np.array_equal(requantized(tokens + np.array(table["values"]), table["scales"], table["shift"]), ints(case["positions"]))
 
 
 @pytest.mark.parametrize("channels", [1, 7, 64, 2048])

@@ -16,12 +16,14 @@ import numpy as np
 
 from quantizeml_core.errors import ModelError
 from quantizeml_core.match import Node
+from quantizeml_core.pictures import channels, heads, regroup, sequence_axes
 
 from .functions import inlined
 from .graph import OPAQUE, Graph, Shape
 from .layers.frames import Buffered
 from .multi_head import attended, output_projection, projections
 from .readers import ON_ANY_SHAPE, SEQUENCES, TOKENS, Step, read
+from .spelled import Met, Picture, followed
 
 
 def trace(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Graph:
@@ -61,6 +63,7 @@ class _Trace:
         self.shapes: dict[str, Shape] = {t.name: tuple(t.shape) for t in model.inputs}
         self.taken: set[str] = set(self.shapes)
         self.images: dict[str, str] = {}
+        self.spelled: dict[str, Any] = {}
         self.remembering: set[int] = set()
         for entry, shape in list(self.shapes.items()):
             if len(shape) == 3:
@@ -92,6 +95,8 @@ class _Trace:
             return self.bare_attention(call.operation, inputs, name)
         if self.is_sequence(call, inputs):
             return self.on_images(call, inputs, name)
+        if (sequence := self.follow(call, inputs, name)) is not None:
+            return [sequence]
         self.refuse_shared_memory(call.operation)
         steps = read(call.operation, call, [self.shapes[t] for t in inputs])
         whole = {"operation": call.operation, "call": call, "layer": type(call.operation).__name__}
@@ -156,6 +161,42 @@ class _Trace:
         self.shapes[mask] = (self.shapes[mixed][0], layer.num_heads, self.shapes[images[0]][2], self.shapes[images[1]][2])
         self.nodes.append(Node(mask, f"{OPAQUE}Attention", tuple(inputs), (mask,), {"reason": "the mask of an attention is not computed in integers", "layer": "Attention"}))
         return [sequence, mask]
+
+    def follow(self, call: Any, inputs: list[str], name: str) -> str | None:
+        """Keep what a call shows of sequences; the sequence that an attention spelled out leads back to."""
+        value = followed(call, [self.shown(t) for t in inputs])
+        value = self.met(value, name) if isinstance(value, Met) else value
+        if value is not None:
+            self.spelled[name] = value
+        if not isinstance(value, Picture) or not value.image.endswith("/spelled"):
+            return None
+        batch, _, length, channels = self.shapes[value.image]
+        if value.axes != sequence_axes(batch, length, channels) or len(call.output_tensors[0].shape) != 3:
+            return None
+        sequence = self.reshape(value.image, name, (batch, length, channels))
+        self.images[sequence] = value.image
+        return sequence
+
+    def shown(self, tensor: str) -> Any:
+        """What a tensor is known to be: a picture, scores, or a sequence, which is its own picture."""
+        if tensor in self.spelled or not self.is_row(tensor) or None in self.shapes[tensor][1:]:
+            return self.spelled.get(tensor)
+        return Picture(self.image(tensor), sequence_axes(*self.shapes[tensor]))
+
+    def met(self, found: Met, name: str) -> Picture | None:
+        """The attention where a softmax meets its values, and the picture that their product is of it."""
+        parts = (found.scores.queries, found.scores.keys, found.values)
+        shapes = [self.shapes[p.image] for p in parts]
+        count = heads(*(p.axes for p in parts), shapes[0][0], (shapes[0][2], shapes[1][2])) if shapes[1][2] == shapes[2][2] else None
+        if count is None or parts[2].scale != 1 or any(channels(p.axes) != s[3] for p, s in zip(parts, shapes, strict=True)):
+            return None
+        mixed, width = self.free(f"{name}/spelled"), shapes[2][3]
+        self.shapes[mixed] = (*shapes[0][:3], width)
+        scale = found.scores.scale * parts[0].scale * parts[1].scale
+        self.nodes.append(Node(mixed, "Attention", tuple(p.image for p in parts), (mixed,), {"heads": count, "scale": scale, "layer": "Softmax"}))
+        axes = regroup(sequence_axes(shapes[0][0], shapes[0][2], width), (shapes[0][0], shapes[0][2], count, width // count))
+        matrix = (axes[0], axes[2], axes[1], axes[3])
+        return Picture(mixed, tuple(matrix[i] for i in found.order))
 
     def projected(self, name: str, source: str, kernel: np.ndarray, bias: np.ndarray | None) -> str:
         found = self.free(name)

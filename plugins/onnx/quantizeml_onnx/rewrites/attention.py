@@ -15,24 +15,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
+from quantizeml_core.pictures import Axes, channels, heads, regroup, sequence_axes
+
 from .functions import DOMAIN
-from .graph import attribute, attributes, constant, dims, ints, operand, producer, scalar
+from .graph import attribute, attributes, constant, dims, operand, producer, scalar
 from .model import Op, Proposal, Refusal, Rewrite
 from .rows import Lens, as_sequence, perm_of, sequence
-
-BATCH = 1_000_003
-"""Stands for the batch: a prime that divides no other size."""
-
-Factor = tuple[str, int, int]
-Axis = tuple[Factor, ...]
-
 
 @dataclass(frozen=True)
 class Picture:
     """What a tensor shows of a sequence: axes of factors (`n`, `t` or `c`; size; stride), an offset along the channels, a factor of the values."""
 
     lens: Lens
-    axes: tuple[Axis, ...]
+    axes: Axes
     offset: int = 0
     scale: float = 1.0
     nodes: tuple[ir.Node, ...] = ()
@@ -42,8 +37,8 @@ def picture(value: ir.Value | None) -> Picture | None:
     """The picture that a tensor is, None when it is none."""
     lens = sequence(value)
     if lens is not None:
-        batch, channels, _, length = dims(lens.image)
-        return Picture(lens, ((("n", batch or BATCH, 1),), (("t", length, 1),), (("c", channels, 1),)))
+        batch, width, _, length = dims(lens.image)
+        return Picture(lens, sequence_axes(batch, length, width))
     node = None if value is None else value.producer()
     change = CHANGES.get(node.op_type) if node is not None and not node.domain else None
     source = None if change is None else next((v for v in node.inputs if v is not None and constant(v) is None), None)
@@ -56,27 +51,8 @@ def _reshaped(node: ir.Node, before: Picture) -> Picture | None:
     shape = dims(node.outputs[0])
     if shape is None or sum(d is None for d in shape) > 1:
         return None
-    axes = regroup([f for axis in before.axes for f in axis], [d or BATCH for d in shape])
+    axes = regroup(before.axes, shape)
     return None if axes is None else replace(before, axes=axes)
-
-
-def regroup(factors: Sequence[Factor], sizes: Sequence[int]) -> tuple[Axis, ...] | None:
-    """The factors dealt out to axes of these sizes, in order; a factor that spans two axes is split. None when a size divides none."""
-    waiting, axes = [f for f in factors if f[1] != 1], []
-    for size in sizes:
-        axis: list[Factor] = []
-        while size > 1:
-            if not waiting:
-                return None
-            name, extent, stride = waiting.pop(0)
-            if size % extent and extent % size:
-                return None
-            taken = min(size, extent)
-            axis.append((name, taken, stride * (extent // taken)))
-            waiting[:0] = [(name, extent // taken, stride)] if extent > taken else []
-            size //= taken
-        axes.append(tuple(axis))
-    return None if waiting else tuple(axes)
 
 
 def _transposed(node: ir.Node, before: Picture) -> Picture:
@@ -148,15 +124,15 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     pictures = [picture(v) for v in (*scores.inputs, mean.inputs[1])]
     if not all(pictures):
         return None
-    heads = _heads(*pictures)
-    if heads is None or pictures[2].scale != 1:
+    count = _heads(*pictures)
+    if count is None or pictures[2].scale != 1:
         return Refusal("its queries, keys and values do not split the channels into heads of one size")
     if not all(_whole(p) or _cuttable(p) for p in pictures):
         return Refusal("its queries, keys and values are parts of something else than the output of one dense layer")
     scale = float(np.prod([pictures[0].scale, pictures[1].scale, *(f for f, _ in factors)]))
     inner = _ordered([*(n for p in pictures for n in p.nodes), scores, *(n for _, n in factors), softmax, mean, turned, node])
     context = tuple(dict.fromkeys(n for p in pictures for n in (*_cuttable(p), *p.lens.nodes)))
-    return Proposal(inner, as_sequence(_attention(pictures, heads, scale)), context, "true")
+    return Proposal(inner, as_sequence(_attention(pictures, count, scale)), context, "true")
 
 
 def _factors(value: ir.Value) -> tuple[list[tuple[float, ir.Node]], ir.Node | None]:
@@ -170,21 +146,8 @@ def _factors(value: ir.Value) -> tuple[list[tuple[float, ir.Node]], ir.Node | No
 
 def _heads(q: Picture, k: Picture, v: Picture) -> int | None:
     """Number of heads when each operand has its axes where an attention wants them."""
-    split = [f for f in q.axes[1] if f[0] == "c"] if len(q.axes) == 4 else []
-    heads = split[0][1] if split else 1
-
-    def wanted(p: Picture, keys: bool) -> bool:
-        size = int(np.prod([f[1] for axis in p.axes for f in axis if f[0] == "c"])) // heads
-        batch, length = dims(p.lens.image)[0] or BATCH, dims(p.lens.image)[3]
-        head, channel, row = (("c", heads, size),) if heads > 1 else (), (("c", size, 1),) if size > 1 else (), (("t", length, 1),)
-        first = (("n", batch, 1),) if batch > 1 else ()
-        return _ones(p.axes) == (first, head, *((channel, row) if keys else (row, channel)))
-
-    return heads if wanted(q, False) and wanted(k, True) and wanted(v, False) else None
-
-
-def _ones(axes: Sequence[Axis]) -> tuple[Axis, ...]:
-    return tuple(tuple(f for f in axis if f[1] != 1) for axis in axes)
+    (batch, _, _, queries), (*_, keys) = dims(q.lens.image), dims(k.lens.image)
+    return heads(q.axes, k.axes, v.axes, batch, (queries, keys)) if dims(v.lens.image)[3] == keys else None
 
 
 def _ordered(nodes: Sequence[ir.Node]) -> tuple[ir.Node, ...]:
@@ -195,15 +158,15 @@ def _position(node: ir.Node) -> int:
     return next(i for i, n in enumerate(node.graph) if n is node)
 
 
-def _attention(pictures: Sequence[Picture], heads: int, scale: float) -> Op:
+def _attention(pictures: Sequence[Picture], count: int, scale: float) -> Op:
     tensors = [_cut(p) for p in pictures]
     (batch, queries, _, length), values = dims(pictures[0].lens.image), _channels(pictures[2])
-    split, whole = np.array([0, heads, -1, length]), np.array([0, values, 1, length])
+    split, whole = np.array([0, count, -1, length]), np.array([0, values, 1, length])
     return Op("Attention", (*tensors, split, np.array(scale), whole), domain=DOMAIN, shape=(batch, values, 1, length))
 
 
 def _channels(p: Picture) -> int:
-    return int(np.prod([f[1] for axis in p.axes for f in axis if f[0] == "c"]))
+    return channels(p.axes)
 
 
 def _whole(p: Picture) -> bool:

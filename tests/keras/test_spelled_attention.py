@@ -1,0 +1,68 @@
+"""Attention spelled out by hand with matmul or einsum is the block that a MultiHeadAttention is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from quantizeml_core.api import quantize_model
+from quantizeml_core.testing import decibels, differences
+from quantizeml_keras.testing import boundaries
+
+X = np.random.default_rng(0).normal(size=(32, 12, 16)).astype("float32")
+HEADS, SIZE = 4, 8
+
+
+def matmul(q: Any, k: Any, v: Any) -> Any:
+    q, k, v = (layers.Permute((2, 1, 3))(layers.Reshape((12, HEADS, SIZE))(t)) for t in (q, k, v))
+    weights = layers.Softmax()(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))) / np.sqrt(SIZE))
+    return layers.Reshape((12, HEADS * SIZE))(ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3)))
+
+
+def einsum(q: Any, k: Any, v: Any) -> Any:
+    q, k, v = (ops.reshape(t, (-1, 12, HEADS, SIZE)) for t in (q, k, v))
+    weights = ops.softmax(ops.einsum("bqhd,bkhd->bhqk", ops.multiply(q, SIZE**-0.5), k), axis=-1)
+    return ops.reshape(ops.einsum("bhqk,bkhd->bqhd", weights, v), (-1, 12, HEADS * SIZE))
+
+
+def keys_first(q: Any, k: Any, v: Any) -> Any:
+    q, k, v = (ops.reshape(t, (-1, 12, HEADS, SIZE)) for t in (q, k, v))
+    weights = layers.Activation("softmax")(layers.Rescaling(SIZE**-0.5)(ops.einsum("aecd,abcd->acbe", k, q)))
+    return layers.Reshape((12, HEADS * SIZE))(ops.einsum("acbe,aecd->abcd", weights, v))
+
+
+def network(mix: Callable[[Any, Any, Any], Any]) -> keras.Model:
+    keras.utils.set_random_seed(7)
+    x = entry = keras.Input((12, 16), name="steps")
+    y = layers.LayerNormalization(name="norm")(layers.Conv1D(32, 3, padding="same", name="embed")(x))
+    mixed = mix(*(layers.Dense(HEADS * SIZE, name=name)(y) for name in ("queries", "keys", "values")))
+    return keras.Model(entry, layers.Conv1D(4, 1, name="last")(layers.Dense(32, name="out")(mixed)), name="spelled")
+
+
+@pytest.mark.parametrize("mix", [matmul, einsum, keys_first], ids=lambda mix: mix.__name__)
+def test_it_is_one_block_with_the_same_integers(mix: Callable[[Any, Any, Any], Any]) -> None:
+    """30 dB: what 8-bit tensors of a few layers in a row leave."""
+    model = network(mix)
+    result = quantize_model(model, samples=X)
+    assert not result.blueprint.stops and [b.kind for b in result.blueprint.blocks].count("attention") == 1
+    assert differences(result.program, {"steps": X[:8]}, lambda feeds: boundaries(result.model, feeds)) == ()
+    assert decibels(np.asarray(model(X)), np.asarray(result.model(X)).reshape(model(X).shape)) > 30
+
+
+def heads_mixed_up(q: Any, k: Any, v: Any) -> Any:
+    """Values split into interleaved heads, which is no attention of heads that stand together."""
+    q, k = (layers.Permute((2, 1, 3))(layers.Reshape((12, HEADS, SIZE))(t)) for t in (q, k))
+    v = ops.transpose(layers.Reshape((12, SIZE, HEADS))(v), (0, 3, 1, 2))
+    return layers.Reshape((12, HEADS * SIZE))(ops.transpose(ops.matmul(ops.softmax(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))), v), (0, 2, 1, 3)))
+
+
+def test_what_is_no_attention_stays_float() -> None:
+    model = network(heads_mixed_up)
+    result = quantize_model(model, samples=X)
+    assert result.blueprint.stops and "attention" not in {b.kind for b in result.blueprint.blocks}
+    assert decibels(np.asarray(model(X)), np.asarray(result.model(X)).reshape(model(X).shape)) > 20
