@@ -3,8 +3,8 @@
     python -m benchmarks.transformer            # about six minutes, two of them training the float network
 
 The small one (139 018 parameters: 4x4 patches, 4 encoders of 64 channels, 4 heads) learns 20 epochs of examples/data/mnist5k.npz with seed 0 and is judged on
-the test part; 1024 training images calibrate. The large one (12 encoders of 192 channels, 3 heads, 224x224) has seeded random weights, its class token and positions normal: untrained they start at zero
-and near it, and a token of nothing beside tokens of deviation one is all rounding.
+the test part; 1024 training images calibrate. The large one (12 encoders of 192 channels, 3 heads, 224x224) has seeded random weights, its
+class token and positions normal: untrained they start at zero and near it, and a token of nothing beside tokens of deviation one is all rounding.
 """
 
 from __future__ import annotations

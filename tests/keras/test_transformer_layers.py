@@ -10,6 +10,7 @@ from keras import layers
 from quantizeml.layers import AddPositionEmbs, Attention, ClassToken, ExtractToken, LayerMadNormalization, Shiftmax, StochasticDepth
 from quantizeml_core.api import Result, export, load_model, quantize_model
 from quantizeml_core.testing import decibels, differences
+from quantizeml_keras.readback import program
 from quantizeml_keras.testing import boundaries
 from quantizeml_onnx.testing import boundaries as in_onnxruntime
 
@@ -57,7 +58,7 @@ def test_numpy_keras_and_onnxruntime_compute_the_same_integers(result: Result, t
 
 
 def test_the_error_is_that_of_eight_bits(model: keras.Model, result: Result) -> None:
-    """30 dB: what 8-bit tensors of a few layers in a row leave. 15 dB with a shiftmax: a score next to a whole number falls on either side, a factor of two."""
+    """30 dB: what 8-bit tensors of a few layers in a row leave. 15 dB with a shiftmax: a score next to a whole number falls on either side of it."""
     bar = 15 if model.get_layer("attention").softmax == "shiftmax" else 30
     assert decibels(np.asarray(model(X)), np.asarray(result.model(X))) > bar
 
@@ -103,8 +104,12 @@ def test_stochastic_depth_drops_whole_samples_while_training() -> None:
     assert set(np.unique(y)) == {0.0, 2.0} and all(len(np.unique(sample)) == 1 for sample in y)
 
 
-def test_training_reaches_through_the_integers(result: Result) -> None:
-    before = [w.copy() for w in result.model.get_layer("patches").get_weights()]
+def test_training_reaches_weights_and_the_table_and_the_file_follows(result: Result, tmp_path: object) -> None:
+    patches, tokens = (result.model.get_layer(name) for name in ("patches", result.program.blocks[2].name.replace("/", "_")))
+    before = [np.asarray(patches.kernel).copy(), np.asarray(tokens.integer_entries()).copy()]
     result.model.compile(keras.optimizers.SGD(0.5), "mse", jit_compile=False)
     result.model.fit(X, np.ones((32, 5)), verbose=0)
-    assert any((a != b).any() for a, b in zip(before, result.model.get_layer("patches").get_weights(), strict=True))
+    assert all((a != np.asarray(b)).any() for a, b in zip(before, (patches.kernel, tokens.integer_entries()), strict=True))
+    file = load_model(export(result.model, f"{tmp_path}/trained.onnx"))
+    assert differences(program(result.model), {"pixels": X[:8]}, lambda feeds: in_onnxruntime(file, feeds)) == ()
+    assert differences(program(result.model), {"pixels": X[:8]}, lambda feeds: boundaries(result.model, feeds)) == ()

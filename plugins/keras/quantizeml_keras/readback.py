@@ -12,7 +12,7 @@ from keras import ops
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
-from .layers import Dequantizer, InputQuantizer, QuantizedLayer, QuantizedLinear
+from .layers import Dequantizer, InputQuantizer, QuantizedEmbedding, QuantizedLayer, QuantizedLinear
 from .layouts import to_canonical
 
 
@@ -54,6 +54,8 @@ def _flat(model: Any) -> Iterator[Any]:
 
 def _block(layer: QuantizedLayer) -> Block:
     block = layer.spec.block
+    if isinstance(layer, QuantizedEmbedding):
+        return block.with_arrays(entries=ops.convert_to_numpy(layer.integer_entries()).T.astype(np.int32))
     if not isinstance(layer, QuantizedLinear):
         return block
     weight = layer.integer_weight()

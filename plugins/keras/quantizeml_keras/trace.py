@@ -1,8 +1,8 @@
 """Trace: a symbolic Keras model (functional, sequential, nested, with shared layers) as a `Graph`.
 
 A sequence (batch, length, channels) is read as an image of one row: the layers that work on sequences become those on images, with a reshape in front
-and behind that nobody needs between them. Every call of a layer becomes one or a few nodes, by the table of `readers`; nested models are opened; a layer that is called twice gives nodes twice.
-No layer is run; what a Lambda does is read from its function (`functions`).
+and behind that nobody needs between them. Every call of a layer becomes one or a few nodes, by the table of `readers`; nested models are opened; a layer that
+is called twice gives nodes twice. No layer is run; what a Lambda does is read from its function (`functions`).
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ class _Trace:
         self.images[sequence] = mixed
         mask = self.free(f"{name}/mask")
         self.shapes[mask] = (self.shapes[mixed][0], layer.num_heads, self.shapes[images[0]][2], self.shapes[images[1]][2])
-        self.nodes.append(Node(mask, f"{OPAQUE}Attention", tuple(inputs), (mask,), {"reason": "the mask of an attention is not computed in integers", "layer": "Attention"}))
+        why = {"reason": "the mask of an attention is not computed in integers", "layer": "Attention"}
+        self.nodes.append(Node(mask, f"{OPAQUE}Attention", tuple(inputs), (mask,), why))
         return [sequence, mask]
 
     def follow(self, call: Any, inputs: list[str], name: str) -> str | None:
