@@ -1,6 +1,6 @@
 """Vision transformers by Keras: accuracy of a small one before and after quantization and training, seconds and memory for one of DeiT-tiny's size.
 
-    python -m benchmarks.transformer            # about six minutes, two of them training the float network
+    python -m benchmarks.transformer            # about four minutes, half of them training the float network
 
 The small one (139 018 parameters: 4x4 patches, 4 encoders of 64 channels, 4 heads) learns 20 epochs of examples/data/mnist5k.npz with seed 0 and is judged on
 the test part; 1024 training images calibrate. The large one (12 encoders of 192 channels, 3 heads, 224x224) has seeded random weights, its
