@@ -15,7 +15,7 @@ from rich.table import Table
 
 from quantizeml_core.api import check_model, load_model
 
-from .resnet50 import model as resnet50
+from .zoo import ZOO
 
 MODELS = Path(__file__).parents[1] / "examples/models"
 TARGETS = ("akida1", "akida2")
@@ -23,7 +23,7 @@ ROUNDS = 5
 
 
 def networks() -> dict[str, onnx.ModelProto]:
-    return {"resnet50 (random weights)": resnet50(), **{path.stem: load_model(path) for path in sorted(MODELS.glob("*.onnx"))}}
+    return {"resnet50 (random weights)": ZOO["resnet50_torch"].build(224), **{path.stem: load_model(path) for path in sorted(MODELS.glob("*.onnx"))}}
 
 
 def timed(net: onnx.ModelProto, target: str) -> tuple[float, Counter[str]]:

@@ -203,6 +203,14 @@ def input_errors(blueprint: Blueprint, solutions: Mapping[str, Solution], sample
     return {t: round_significant(total / counts[t], MEAN_BITS) for t, total in totals.items()}
 
 
+def survey_model(model: Any, *, target: str | Target | None = None) -> Survey:
+    """What of a float model would be quantized, before any sample: its blueprint with blocks, coverage and stops."""
+    registry = Registry.load()
+    chosen, frontend = registry.target(target or "generic"), registry.frontend_for(model)
+    native = load_model(model, registry) if isinstance(model, (str, PathLike)) else model
+    return _survey(registry, frontend, native, chosen, None, None, None)
+
+
 def check_model(model: Any, *, target: str | Target | None = None, samples: Any = None) -> tuple[Finding, ...]:
     """What is inexact, saturated or not allowed in a quantized model; for a float model, how far it can be quantized.
 
