@@ -27,7 +27,7 @@ __all__ = [
 def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: QuantizationParams | None = None, samples: Any = None,
              num_samples: int = 1024, batch_size: int | None = None, epochs: int = 1, quantize_until: str | None = None,
              input_shape: tuple[int, ...] | None = None, *, target: str | Target = "generic", seed: int = 0, strict: bool = False,
-             approximate: bool = False) -> Any:
+             approximate: bool = False, islands: bool = False) -> Any:
     """Quantizes a float model. The model given is not modified.
 
     Arguments:
@@ -43,6 +43,7 @@ def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: Qua
         seed: of the random samples.
         strict: partial quantization, or a limit of the target that stays broken, is an error.
         approximate: repairs for the target that are not exact are allowed; each is measured and reported.
+        islands: go on behind operations that stay float, where a block that accumulates lies ahead (ONNX).
 
     Returns:
         a quantized model of the same framework.
@@ -53,7 +54,7 @@ def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: Qua
     from quantizeml_core import api
     result = api.quantize_model(
         model, qparams=qparams, q_config=q_config, samples=samples, num_samples=num_samples, batch_size=batch_size, epochs=epochs,
-        quantize_until=quantize_until, input_shape=input_shape, target=target, seed=seed, strict=strict, approximate=approximate)
+        quantize_until=quantize_until, input_shape=input_shape, target=target, seed=seed, strict=strict, approximate=approximate, islands=islands)
     for message in result.warnings:
         warnings.warn(message, stacklevel=2)
     return result.model

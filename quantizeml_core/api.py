@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .bake import Quantization, bake, bake_input
+from .blocks import ENTRIES
 from .blueprint import Blueprint
 from .calibration import MEAN_BITS, Range, RangeObserver, Several, channel_sum
 from .centre import centre
@@ -78,7 +79,7 @@ def quantize_model(
     model: Any, *, qparams: QuantizationParams | None = None, q_config: Mapping[str, Any] | None = None, samples: Any = None,
     num_samples: int = 1024, batch_size: int | None = None, epochs: int = 1, quantize_until: str | None = None,
     input_shape: tuple[int, ...] | None = None, target: str | Target = "generic", seed: int = 0, strict: bool = False, approximate: bool = False,
-    progress: Progress | None = None,
+    islands: bool = False, progress: Progress | None = None,
 ) -> Result:
     """Quantize a float model; see `quantizeml.models.quantize` for the arguments.
 
@@ -96,7 +97,7 @@ def quantize_model(
         raise ModelError("the model is quantized already", do="Quantize the float model again, with another configuration")
     feed = _samples(frontend, native, samples, num_samples, seed, input_shape)
     shape = _sample_shape(feed, input_shape)
-    survey = _survey(registry, frontend, native, chosen, quantize_until, shape, params.input_dtype)
+    survey = _survey(registry, frontend, native, chosen, quantize_until, shape, params.input_dtype, islands=islands)
     _refuse_partial(survey.blueprint, strict)
     fitting = fit(registry, fold_entry(survey.blueprint), chosen, params, approximate)
     _refuse_illegal(fitting, strict)
@@ -116,7 +117,7 @@ def quantize_model(
 
 def fit(registry: Registry, blueprint: Blueprint, target: Target, params: QuantizationParams, approximate: bool = False) -> Fitting:
     """What of a float network the target does not run, and the network made legal where that is exact, or nearly so when it is allowed."""
-    unsigned = frozenset(b.output for b in blueprint.blocks if b.kind == "input" and not input_signed(b, blueprint, params))
+    unsigned = frozenset(b.output for b in blueprint.blocks if b.kind in ENTRIES and not input_signed(b, blueprint, params))
     return fitted(blueprint, target, unsigned, registry.legalizations(target), approximate)
 
 
@@ -145,7 +146,8 @@ def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: S
     """
     inputs = {b.output: RangeObserver(track_integers=True) for b in blueprint.blocks if b.kind == "input"}
     tensors = [b.output for b in blueprint.blocks if b.kind != "input" and b.output not in alike] + [b.probe for b in blueprint.blocks if b.probe]
-    inner = {t: RangeObserver() for t in tensors}
+    native = {b.output: b.inputs[0] for b in blueprint.blocks if b.kind == "resume"}
+    inner = {t: RangeObserver(track_integers=t in native) for t in tensors}
     by_tensor: dict[str, list[TapObserver]] = {}
     for observer in taps.values():
         by_tensor.setdefault(observer.block.inputs[0], []).append(observer)
@@ -164,7 +166,7 @@ def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: S
             if progress:
                 progress("Calibrating", done, len(samples))
 
-    frontend.observe(survey, batches(), {t: Several((o, *by_tensor.get(t, ()))) for t, o in inner.items()})
+    frontend.observe(survey, batches(), {native.get(t, t): Several((o, *by_tensor.get(t, ()))) for t, o in inner.items()})
     seen = {t: o.seen for t, o in (inputs | inner).items()}
     return seen | {t: seen[source] for t, source in alike.items()}
 
@@ -228,7 +230,7 @@ def check_model(model: Any, *, target: str | Target | None = None, samples: Any 
     feed = _samples(frontend, native, samples, 64, 0, None)
     known = inspect_config(frontend.plan(native) or {})
     broken = illegal(program, chosen)
-    return (*broken, *inspect_program(program, chosen, None, feed), *known, *registry.findings(program, chosen, frontend.name))
+    return (*broken, *inspect_program(program, chosen, None, _entering(frontend, native, program, feed, 64), feed.is_random), *known, *registry.findings(program, chosen, frontend.name))
 
 
 def _check_float(registry: Registry, frontend: Frontend, model: Any, target: Target) -> tuple[Finding, ...]:
@@ -251,7 +253,13 @@ def prove(model: Any, *, target: str | Target | None = None, samples: Any = None
     if (program := frontend.program(native)) is None:
         return ()
     feed = _samples(frontend, native, samples, 64, 0, None)
-    return accumulators(program, registry.target(target or "generic"), next(iter(feed.batches(BATCH_SIZE))))
+    return accumulators(program, registry.target(target or "generic"), _entering(frontend, native, program, feed, BATCH_SIZE))
+
+
+def _entering(frontend: Frontend, model: Any, program: Program, samples: Samples, count: int) -> Batch:
+    """What the entries of a quantized model's program read for the first `count` samples: the model's inputs, and what it computes in float between."""
+    batch = next(iter(samples.batches(count)))
+    return batch if not program.resumed else {**batch, **_ability(frontend, "resumed", f"{frontend.name} models", "ONNX models")(model, batch)}
 
 
 def dump_config(model: Any) -> dict[str, Any]:
@@ -323,7 +331,12 @@ def learn_steps(model: Any) -> Any:
 def calibrate(model: Any, quantized: Any, **settings: Any) -> Result:
     """Quantize a float model again, by the configuration of a quantized one but for its ranges, with the samples in `settings`."""
     config = {name: _without_range(entry) for name, entry in dump_config(quantized).items()}
-    return quantize_model(model, q_config=config, **settings)
+    return quantize_model(model, q_config=config, **{"islands": _has_islands(quantized), **settings})
+
+
+def _has_islands(quantized: Any) -> bool:
+    program = Registry.load().frontend_for(quantized).program(quantized)
+    return program is not None and bool(program.resumed)
 
 
 def _without_range(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -355,12 +368,12 @@ def check_plan(plan: Plan, target: Target) -> None:
 
 
 def _survey(registry: Registry, frontend: Frontend, model: Any, target: Target, until: str | None, shape: tuple[int, ...] | None,
-            input_dtype: str | None, through: bool = False) -> Survey:
+            input_dtype: str | None, through: bool = False, islands: bool = False) -> Survey:
     rules = (*scoped_rules(), *registry.rules(frontend.name, target))
     rewrites = registry.rewrites(frontend.name, target)
     survey = frontend.survey(model, target=target, rules=rules, rewrites=rewrites, until=until, input_shape=shape, input_dtype=input_dtype,
-                             through=through)
-    if all(b.kind == "input" for b in survey.blueprint.blocks):
+                             through=through, islands=islands)
+    if all(b.kind in ENTRIES for b in survey.blueprint.blocks):
         reasons = " ".join(stop_message(stop) for stop in survey.blueprint.stops[:3])
         raise ModelError("no layer can be quantized", do=reasons or "Give a model with a convolution or a dense layer")
     return survey

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import numerics, tables
 from .attention import FRACTION, score_multiplier
-from .blocks import LINEAR, Block
+from .blocks import ENTRIES, LINEAR, Block
 from .blueprint import Blueprint
 from .embedding import integer_entries
 from .entry import spread
@@ -61,7 +61,7 @@ def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bi
     formats = {b.output: solutions[b.name].output for b in blueprint.blocks}
     blocks = []
     for block in blueprint.blocks:
-        source = None if block.kind == "input" else formats[block.inputs[0]]
+        source = None if block.kind in ENTRIES else formats[block.inputs[0]]
         arrays = _arrays(block, plan.layers[block.name], solutions[block.name], source, bias_mantissa_bits)
         if block.kind == "normalize":
             arrays["epsilon"] = _epsilon(block, blueprint.channels(block.output), formats[block.inputs[0]])
@@ -86,7 +86,7 @@ def _epsilon(block: Block, channels: int, source: Format) -> Ints:
 
 def _arrays(block: Block, layer: LayerPlan, solution: Solution, source: Format | None, mantissa: int | None) -> Arrays:
     arrays: Arrays = {}
-    if block.kind == "input":
+    if block.kind in ENTRIES:
         return _input_arrays(solution.output)
     if block.kind in LINEAR:
         assert source is not None

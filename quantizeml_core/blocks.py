@@ -3,6 +3,7 @@
 A block is one hardware layer: a linear operation, or a data movement, with its post-operations fused. The same record holds float arrays
 in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one into the other. Layouts are channel-first and canonical:
 
+    input, resume         reals to integers: at an input of the model (`perm` makes it channel-first), and behind float operations inside the model
     conv2d, depthwise2d   weight (F, C/groups, kh, kw)     bias (F,)     pad_value (C,)
     dense                 weight (F, Cin), Cin in C,H,W order when `flatten`
     conv_transpose2d      weight (F, C, kh, kw)            bias (F,)     `pads` are cropped; negative ones grow the output at its end
@@ -46,6 +47,7 @@ _CONV_POST = frozenset({"activation", "max", "gap"})
 
 KINDS: Mapping[str, Kind] = MappingProxyType({
     "input": Kind((), frozenset()),
+    "resume": Kind((), frozenset()),
     "conv2d": Kind(("weight", "bias", "pad_value"), _CONV_POST),
     "depthwise2d": Kind(("weight", "bias", "pad_value"), _CONV_POST),
     "conv_transpose2d": Kind(("weight", "bias"), frozenset({"activation"})),
@@ -63,6 +65,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "buffer": Kind((), frozenset()),
 })
 
+ENTRIES = frozenset({"input", "resume"})
+"""Kinds that read reals and write integers: at the model's inputs, and behind float operations inside the model."""
 LINEAR = frozenset({"conv2d", "conv_transpose2d", "depthwise2d", "dense"})
 WHOLE = LINEAR - {"conv_transpose2d"}
 """Linear kinds each of whose outputs sees the whole kernel: without padding, a constant of the input is a constant of the output."""
@@ -143,6 +147,12 @@ class Block:
         if known.get("pool"):
             known["pool"] = Pool(**{k: tuple(v) if isinstance(v, list) else v for k, v in known["pool"].items()})
         return cls(**known, arrays=dict(arrays or {}))
+
+
+def accumulates(block: Block) -> bool:
+    """Whether a block sums products: one that scales, pools or activates each value alone does not."""
+    weight = block.weight
+    return "attention" in block.kind if weight is None else bool(np.count_nonzero(weight) > len(weight))
 
 
 def moves(block: Block) -> bool:

@@ -15,12 +15,14 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class Stop:
-    """A native node at which coverage ended: its name, its operation type, why no rule took it, and the rule that came nearest."""
+    """A native node at which coverage ended: its name, its operation type, why no rule took it, the rule that came nearest, and whether it is part of
+    an island: coverage goes on behind it."""
 
     node: str
     op: str
     reason: str
     nearest: str = ""
+    island: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,9 @@ class Blueprint:
     """Float blocks in topological order.
 
     Arguments:
-        blocks: one `input` block per model input that feeds the region, then the others. An `input` block may hold arrays `scale` and
-            `offset` (C,): the region sees `raw * scale + offset` (a Rescaling found at the entry); the core folds them into the consumers.
+        blocks: one `input` block per model input that feeds the region, then the others, `resume` blocks right before their first reader. An
+            `input` block may hold arrays `scale` and `offset` (C,): the region sees `raw * scale + offset` (a Rescaling found at the entry); the
+            core folds them into the consumers.
         outputs: tensors that leave the region, in the order of the native graph.
         shapes: channel-first shape of every tensor the blocks name, batch as None.
         stops: the nodes that ended coverage, empty when the whole graph is covered.

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .blocks import LINEAR, Block, moves
+from .blocks import ENTRIES, LINEAR, Block, moves
 from .blueprint import Blueprint
 from .calibration import Range
 from .params import QuantizationParams
@@ -33,7 +33,7 @@ def decide(blueprint: Blueprint, ranges: Mapping[str, Range], params: Quantizati
     for block in blueprint.blocks:
         layer = _layer(block, blueprint, ranges[block.output], params, target, block.name in first)
         source = blueprint.producer(block.inputs[0]) if block.kind in LINEAR and moves(block) else None
-        layers[block.name] = layer if source is None or source.kind == "input" else _kept(layer, layers[source.name])
+        layers[block.name] = layer if source is None or source.kind in ENTRIES else _kept(layer, layers[source.name])
     whole = _whole(blueprint)
     return Plan({b.name: replace(layers[b.name], per_axis=False) if b.output in whole else layers[b.name] for b in blueprint.blocks})
 
@@ -55,7 +55,7 @@ def _kept(layer: LayerPlan, source: LayerPlan) -> LayerPlan:
 def _layer(block: Block, blueprint: Blueprint, seen: Range, params: QuantizationParams, target: Target, first: bool) -> LayerPlan:
     bits = _output_bits(block, blueprint, params)
     relu = block.activation is not None and not block.activation.is_table
-    signed = input_signed(block, blueprint, params) if block.kind == "input" else not (relu and bits is not None and bits < 8)
+    signed = input_signed(block, blueprint, params) if block.kind in ENTRIES else not (relu and bits is not None and bits < 8)
     weight_bits = (params.input_weight_bits if first else params.weight_bits) if block.kind in LINEAR else None
     kind = "input_conv2d" if block.kind == "conv2d" and _reads_unsigned_input(block, blueprint, params) else block.kind
     width = min(target.accumulator_bits.get(kind, 32), params.buffer_bits or 32)
@@ -63,7 +63,7 @@ def _layer(block: Block, blueprint: Blueprint, seen: Range, params: Quantization
 
 
 def _output_bits(block: Block, blueprint: Blueprint, params: QuantizationParams) -> int | None:
-    if block.kind == "input":
+    if block.kind in ENTRIES:
         return 8
     last = not blueprint.consumers(block.output)
     if last and params.last_output_bits is not None:
@@ -75,17 +75,17 @@ def _output_bits(block: Block, blueprint: Blueprint, params: QuantizationParams)
 
 
 def input_signed(block: Block, blueprint: Blueprint, params: QuantizationParams) -> bool:
-    """int8 or uint8 at a model input. Unsigned (affine, with a zero point) only where every consumer is a standard convolution, which can fold
-    the zero point and pad with it; a Dense-first or depthwise-first network gets int8. The user's `input_dtype` wins where it is possible."""
+    """int8 or uint8 at an entry. Unsigned (affine, with a zero point) only where every consumer is a standard convolution, which can fold
+    the zero point and pad with it; a Dense-first or depthwise-first network gets int8. The user's `input_dtype` wins where it is possible, at the model's inputs."""
     foldable = all(c.kind == "conv2d" and c.groups == 1 for c in blueprint.consumers(block.output))
-    if params.input_dtype is not None:
+    if params.input_dtype is not None and block.kind == "input":
         return np.dtype(params.input_dtype) == np.int8 or not foldable
     return not foldable
 
 
 def _reads_unsigned_input(block: Block, blueprint: Blueprint, params: QuantizationParams) -> bool:
     producer = blueprint.producer(block.inputs[0])
-    return producer is not None and producer.kind == "input" and not input_signed(producer, blueprint, params)
+    return producer is not None and producer.kind in ENTRIES and not input_signed(producer, blueprint, params)
 
 
 def _first_linear(blueprint: Blueprint) -> set[str]:

@@ -110,7 +110,8 @@ class Frontend(Protocol):
     """Reads and writes the models of one framework. The caller's model is never modified.
 
     A frontend may also have `from_program(program, config) -> model` (it can write programs of other frontends), `float_layers(model) -> names`
-    (what a quantized model still computes in float), `sanitize(model) -> model`, `learn_steps(model) -> model` and `insert_rescaling(model, scale, offset) -> model`.
+    (what a quantized model still computes in float), `resumed(model, batch) -> tensors` (what its program reads inside it), `sanitize(model) -> model`,
+    `learn_steps(model) -> model` and `insert_rescaling(model, scale, offset) -> model`.
     """
 
     name: str
@@ -122,8 +123,9 @@ class Frontend(Protocol):
         """Writes a model, the whole file or nothing, and returns the final path, its suffix made right."""
 
     def survey(self, model: Any, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Any], until: str | None = None,
-               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None, through: bool = False) -> Survey:
-        """Sanitizes a copy, covers it with the rules, and returns the blueprint of what is covered. `through`: behind stops too, for `check`."""
+               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None, through: bool = False, islands: bool = False) -> Survey:
+        """Sanitizes a copy, covers it with the rules, and returns the blueprint of what is covered. `through`: behind stops too, for `check`;
+        `islands`: again behind them where it is worth it (`quantizeml_core.islands`), UsageError where that is not made."""
 
     def observe(self, survey: Survey, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
         """Runs the float network and feeds each observer its tensor."""

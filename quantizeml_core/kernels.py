@@ -235,7 +235,7 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 
 
 KERNELS: Mapping[str, Callable[..., Ints]] = {
-    "input": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
+    "input": input_quantize, "resume": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
     "concat": concat, "multiply": multiply, "attention": attention, "shift_attention": shift_attention, "mad_normalize": mad_normalize,
     "embed": embed, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
     "buffer": buffer,

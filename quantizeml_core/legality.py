@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import geometry
-from .blocks import Block, moves
+from .blocks import ENTRIES, Block, moves
 from .blueprint import Blueprint
 from .limits import FACTS, NETWORK, Limit
 from .target import Target
@@ -70,7 +70,7 @@ class Site:
     def nonnegative(self, tensor: str) -> bool:
         """Whether a tensor is known to hold no negative value: a ReLU stands before it, moves between them aside."""
         producer = self.blueprint.producer(tensor)
-        if producer is None or producer.kind == "input":
+        if producer is None or producer.kind in ENTRIES:
             return False
         if moves(producer):
             return all(self.nonnegative(t) for t in producer.inputs)
@@ -89,7 +89,7 @@ def violations(blueprint: Blueprint, target: Target, unsigned: frozenset[str]) -
     Arguments:
         unsigned: outputs of input blocks that hold unsigned pixels; a convolution that reads one is the hardware's input convolution.
     """
-    found = [v for block in blueprint.blocks if block.kind != "input" for v in _of_block(site(block, blueprint, target, unsigned))]
+    found = [v for block in blueprint.blocks if block.kind not in ENTRIES for v in _of_block(site(block, blueprint, target, unsigned))]
     return (*found, *_of_network(blueprint, target)) if target.limits else ()
 
 
@@ -114,7 +114,7 @@ def _of_block(here: Site) -> Iterator[Violation]:
 
 
 def _of_network(blueprint: Blueprint, target: Target) -> Iterator[Violation]:
-    counts = {"inputs": sum(b.kind == "input" for b in blueprint.blocks), "outputs": len(blueprint.outputs)}
+    counts = {"inputs": sum(b.kind in ENTRIES for b in blueprint.blocks), "outputs": len(blueprint.outputs)}
     for rule, row in target.layer(NETWORK).items():
         if rule in counts and counts[rule] > row.value:
             yield _violation("", NETWORK, "network", row, str(counts[rule]))

@@ -10,7 +10,7 @@ nearest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +22,7 @@ from .patterns import GraphView, Line, Match, Miss, Node, P, Rule, Step, pattern
 
 __all__ = [
     "NO_RULE", "REQUESTED", "Cover", "GraphView", "Match", "Miss", "Node", "P", "Rule", "Step",
-    "cover", "pattern_scope", "scoped_rules", "stop_message",
+    "cover", "everywhere", "nowhere", "pattern_scope", "scoped_rules", "stop_message",
 ]
 
 NO_RULE = "no rule covers it"
@@ -44,16 +44,32 @@ class Cover:
         return frozenset(n.name for m in self.matches for n in m.nodes)
 
 
-def cover(view: GraphView, rules: Sequence[Rule], *, sources: Iterable[str], until: str | None = None, through: bool = False) -> Cover:
+Resume = Callable[[str], bool]
+"""Whether a tensor that a float operation writes may be quantized, so that coverage goes on behind it."""
+
+
+def nowhere(tensor: str) -> bool:
+    """Coverage ends at the first operation that no rule takes."""
+    return False
+
+
+def everywhere(tensor: str) -> bool:
+    """Coverage goes on behind a stop as if it had been covered: shows all there is to say about a graph."""
+    return True
+
+
+def cover(view: GraphView, rules: Sequence[Rule], *, sources: Iterable[str], taken: Iterable[str] = (), until: str | None = None,
+          resume: Resume = nowhere) -> Cover:
     """Cover a graph with blocks.
 
     Arguments:
         sources: tensors that are already quantized: the outputs of the `input` blocks.
+        taken: names of the nodes that those blocks have absorbed.
         until: a tensor behind which nothing is quantized.
-        through: go on behind a stop as if it had been covered, to see all there is to say about a graph.
+        resume: which outputs of float operations count as quantized.
     Errors: PluginError when a rule raises instead of answering, or returns a block that does not stand where it matched.
     """
-    walk = _Walk(view, tuple(sorted(rules, key=lambda r: r.order)), set(sources), until, through)
+    walk = _Walk(view, tuple(sorted(rules, key=lambda r: r.order)), set(sources), set(taken), until, resume)
     for node in view.nodes():
         walk.visit(node)
     return Cover(tuple(walk.blocks), tuple(walk.matches), tuple(walk.stops))
@@ -62,19 +78,19 @@ def cover(view: GraphView, rules: Sequence[Rule], *, sources: Iterable[str], unt
 def stop_message(stop: Stop) -> str:
     """One line for the user: the node, the reason, and the rule that came nearest."""
     nearest = f" Nearest: {stop.nearest}." if stop.nearest else ""
-    return f"Quantization stopped before `{stop.node}` ({stop.op}): {stop.reason}.{nearest}"
+    return f"Quantization {'left out' if stop.island else 'stopped before'} `{stop.node}` ({stop.op}): {stop.reason}.{nearest}"
 
 
 class _Walk:
     """The state of one walk: what is quantized, what is taken, and every miss by the node that failed."""
 
-    def __init__(self, view: GraphView, rules: tuple[Rule, ...], quantized: set[str], until: str | None, through: bool):
-        self.view, self.rules, self.quantized, self.until, self.through = view, rules, quantized, until, through
+    def __init__(self, view: GraphView, rules: tuple[Rule, ...], quantized: set[str], taken: set[str], until: str | None, resume: Resume):
+        self.view, self.rules, self.quantized, self.taken, self.until, self.resume = view, rules, quantized, taken, until, resume
         self.blocks: list[Block] = []
         self.matches: list[Match] = []
         self.stops: list[Stop] = []
-        self.taken: set[str] = set()
         self.behind: set[str] = set()
+        self.ended: set[str] = set()
         self.misses: dict[str, list[Miss]] = {}
 
     def visit(self, node: Node) -> None:
@@ -98,8 +114,12 @@ class _Walk:
         if reason:
             nearest = self.nearest(node) if reason == NO_RULE else ""
             self.stops.append(Stop(node.name, node.op, reason, nearest))
+        if reason == REQUESTED or self.ended.intersection(node.inputs):
+            self.ended.update(node.outputs)
+        resumed = {t for t in node.outputs if t not in self.ended and self.resume(t)}
+        self.quantized |= resumed
         if reason or self.behind.intersection(node.inputs):
-            (self.quantized if self.through else self.behind).update(node.outputs)
+            self.behind.update(resumed.symmetric_difference(node.outputs))
 
     def take(self, node: Node) -> bool:
         """Try every line that starts here, longest first."""

@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from . import numerics
-from .blocks import KINDS, MOVES, Block
+from .blocks import ENTRIES, KINDS, MOVES, Block
 from .errors import ModelError
 from .files import atomic_write
 from .kernels import IN_ORDER, KERNELS, push_frame
@@ -64,7 +64,8 @@ class Program:
     """Integer blocks in topological order with the format of every tensor.
 
     Arguments:
-        blocks: integer blocks; `inputs` of the first ones are the native model's inputs (float).
+        blocks: integer blocks; `input` blocks read the native model's inputs, `resume` blocks float tensors that the native model computes
+            from outputs of the program (`islands`). Both are fed alike: each region between floats stands for itself.
         formats: format of every block output.
         outputs: tensors that leave the program, dequantized.
         shapes: channel-first shapes, batch as None.
@@ -74,6 +75,11 @@ class Program:
     formats: Mapping[str, Format]
     outputs: tuple[str, ...]
     shapes: Mapping[str, tuple[int | None, ...]]
+
+    @property
+    def resumed(self) -> tuple[str, ...]:
+        """The float tensors inside the native model that must be fed beside its inputs; empty for a program of one region."""
+        return tuple(t for b in self.blocks if b.kind == "resume" for t in b.inputs)
 
     def trace(self, feeds: Mapping[str, np.ndarray], state: dict[str, np.ndarray] | None = None) -> Iterator[tuple[Block, np.ndarray]]:
         """Run block by block and yield (block, integers), integers stored in the tensor's own dtype.
@@ -85,7 +91,7 @@ class Program:
         values: dict[str, np.ndarray] = dict(feeds)
         kept = {} if state is None else state
         for block in self.blocks:
-            arguments = [values[t] if block.kind == "input" else values[t].astype(np.int64) for t in block.inputs]
+            arguments = [values[t] if block.kind in ENTRIES else values[t].astype(np.int64) for t in block.inputs]
             if block.name in kept:
                 value, kept[block.name] = push_frame(*arguments, _fitting_frames(block, kept[block.name], arguments[0]))
             else:
@@ -94,14 +100,14 @@ class Program:
             yield block, values[block.output]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Integers of every block output. `feeds`: float arrays in the native layout, by model input name."""
+        """Integers of every block output. `feeds`: float arrays in the native layout, by name, of the model inputs and of `resumed`."""
         return {block.output: value for block, value in self.trace(feeds)}
 
     def sequence(self, feeds: Mapping[str, np.ndarray]) -> Iterator[tuple[Block, np.ndarray]]:
         """`trace` of a whole sequence at once: the rows of the feeds are its frames, in order. Without buffers there is no difference."""
         values: dict[str, np.ndarray] = dict(feeds)
         for block in self.blocks:
-            arguments = [values[t] if block.kind == "input" else values[t].astype(np.int64) for t in block.inputs]
+            arguments = [values[t] if block.kind in ENTRIES else values[t].astype(np.int64) for t in block.inputs]
             values[block.output] = IN_ORDER[block.kind](block, *arguments).astype(self.formats[block.output].dtype)
             yield block, values[block.output]
 
@@ -137,7 +143,7 @@ class Program:
 
     def verify(self) -> tuple[str, ...]:
         """Structural faults, one sentence each: unknown kinds, missing producers, weights outside their bits, arrays of a wrong type."""
-        known: set[str] = {t for b in self.blocks if b.kind == "input" for t in b.inputs}
+        known: set[str] = {t for b in self.blocks if b.kind in ENTRIES for t in b.inputs}
         faults: list[str] = []
         for block in self.blocks:
             faults += _faults(block, known, self.formats)
@@ -219,7 +225,7 @@ def _faults(block: Block, known: set[str], formats: Mapping[str, Format]) -> lis
         faults.append(f"`{block.name}` has the unknown kind `{block.kind}`")
     if block.output not in formats:
         faults.append(f"`{block.output}` has no format")
-    faults += [f"`{block.name}` holds floats in `{k}`" for k, v in block.arrays.items() if v.dtype.kind == "f" and block.kind != "input"]
+    faults += [f"`{block.name}` holds floats in `{k}`" for k, v in block.arrays.items() if v.dtype.kind == "f" and block.kind not in ENTRIES]
     multiplier = block.arrays.get("multiplier")
     if multiplier is not None and (multiplier.min(initial=0) < 0 or multiplier.max(initial=0) > 255):
         faults.append(f"`{block.name}` has a multiplier outside 0..255")

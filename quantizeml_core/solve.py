@@ -104,6 +104,8 @@ class _Solver:
         step, zero_point = self.scheme.affine(*layer.extremes, self.ranges[block.output].integer)
         return Solution(Format(8, False, step, zero_point))
 
+    _resume = _input
+
     def _linear(self, block: Block, layer: LayerPlan) -> Solution:
         area = self._area(block)
         acc_step = self._accumulator_step(block, layer, area)

@@ -41,6 +41,7 @@ PARAMS = ("input_weight_bits", "weight_bits", "activation_bits", "per_tensor_act
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of random samples.")
 @click.option("--strict", is_flag=True, help="Partial quantization, or a limit of the target that stays broken, is an error.")
 @click.option("--approximate", is_flag=True, help="Allow repairs for the target that are not exact; each is measured and reported.")
+@click.option("--islands", is_flag=True, help="Go on behind operations that stay float, where it is worth it (ONNX).")
 @options.as_json
 def command(model: Path, target: str, save_name: Path | None, quantization_config: Path | None, as_json: bool, **flags: Any) -> None:
     """Quantize a model to integers.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..blueprint import Blueprint, Coverage
+from ..blueprint import Blueprint, Coverage, Stop
 from ..match import stop_message
 from ..params import QuantizationParams
 from ..report.findings import digest, ordered, table
@@ -42,7 +42,7 @@ def as_text(result: Result, facts: Facts) -> list[RenderableType]:
         *([f"  rewrites  {_rewrites(result)}"] if _rewrites(result) else []),
         f"  blocks    {_kinds(result.blueprint)}",
         f"  coverage  {_coverage(result.blueprint.coverage)}",
-        *(f"  stopped   {stop_message(stop).removeprefix('Quantization stopped ')}" for stop in result.blueprint.stops),
+        *(f"  {_stop(stop)}" for stop in result.blueprint.stops),
     ]
     if not result.findings:
         return lines
@@ -72,6 +72,11 @@ def untold(result: Result) -> tuple[str, ...]:
     """The warnings that the text does not already hold."""
     told = {stop_message(stop) for stop in result.blueprint.stops}
     return tuple(message for message in result.warnings if message not in told)
+
+
+def _stop(stop: Stop) -> str:
+    what = "left out" if stop.island else "stopped"
+    return f"{what:<9} {stop_message(stop).removeprefix(f'Quantization {what} ')}"
 
 
 def _rewrites(result: Result) -> str:

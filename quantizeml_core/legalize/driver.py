@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..blocks import Block
+from ..blocks import ENTRIES, Block
 from ..blueprint import Blueprint, Shape
 from ..errors import PluginError
 from ..hooks import Change
@@ -74,7 +74,7 @@ class Legal:
 def legalize(blueprint: Blueprint, target: Target, unsigned: frozenset[str], legalizations: Sequence[Legalization]) -> Legal:
     """Each block in turn, until no legalization helps it any more."""
     legal = Legal(blueprint)
-    waiting = [b.name for b in blueprint.blocks if b.kind != "input"]
+    waiting = [b.name for b in blueprint.blocks if b.kind not in ENTRIES]
     refused: dict[tuple[str, str], Change] = {}
     while waiting:
         name = waiting.pop(0)

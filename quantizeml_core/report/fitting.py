@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..blocks import ENTRIES
 from ..blueprint import Blueprint
 from ..legality import Violation, violations
 from ..legalize import Approximation, Legal, Legalization, legalize
@@ -96,7 +97,7 @@ def fitted(blueprint: Blueprint, target: Target, unsigned: frozenset[str], legal
 
 def illegal(program: Program, target: Target) -> tuple[Finding, ...]:
     """The rows that a quantized network breaks."""
-    unsigned = frozenset(b.output for b in program.blocks if b.kind == "input" and program.formats[b.output].zero_point is not None
+    unsigned = frozenset(b.output for b in program.blocks if b.kind in ENTRIES and program.formats[b.output].zero_point is not None
                          and not program.formats[b.output].signed)
     blueprint = Blueprint(program.blocks, program.outputs, program.shapes)
     return tuple(_left(v, Legal(blueprint)) for v in violations(blueprint, target, unsigned))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import numerics
-from ..blocks import LINEAR, MOVES, Block
+from ..blocks import ENTRIES, LINEAR, MOVES, Block
+from ..hooks import Batch
 from ..plan import Plan
 from ..program import Program
-from ..samples import Samples
 from ..solve import Solution
 from ..target import Target
 from .findings import Finding
@@ -20,16 +20,17 @@ from .findings import Finding
 SATURATION = 0.01
 
 
-def inspect_program(program: Program, target: Target, plan: Plan | None = None, samples: Samples | None = None) -> tuple[Finding, ...]:
+def inspect_program(program: Program, target: Target, plan: Plan | None = None, feeds: Batch | None = None, random: bool = False) -> tuple[Finding, ...]:
     """Findings of the core about a program.
 
     Arguments:
         plan: gives each block's own accumulator width; the target's is used without it.
-        samples: a few to count saturated outputs on; none are counted without.
+        feeds: a few samples to count saturated outputs on, by the name of what the entries read; none are counted without.
+        random: nobody gave them.
     """
     faults = tuple(Finding("QML100", "error", "", fault, "Quantize the model again") for fault in program.verify())
     static = tuple(f for b in program.blocks if b.kind in LINEAR for f in _linear(program, b, target, plan))
-    return (*faults, *static, *(_saturated(program, samples) if samples is not None else ()))
+    return (*faults, *static, *(_saturated(program, feeds, random) if feeds is not None else ()))
 
 
 def inspect_widened(solutions: Mapping[str, Solution], plan: Plan) -> tuple[Finding, ...]:
@@ -88,14 +89,13 @@ def _linear(program: Program, block: Block, target: Target, plan: Plan | None) -
                       "their share of the output, is large beside their weights", "Nothing, or more weight bits if the accuracy suffers")
 
 
-def _saturated(program: Program, samples: Samples) -> Iterator[Finding]:
-    batch = next(iter(samples.batches(64)))
-    for block, values in program.sequence(batch):
+def _saturated(program: Program, feeds: Batch, random: bool) -> Iterator[Finding]:
+    for block, values in program.sequence(feeds):
         fmt = program.formats[block.output]
-        if fmt.bits > 8 or block.kind in ("input", *MOVES):
+        if fmt.bits > 8 or block.kind in ENTRIES | MOVES:
             continue
         low, high = fmt.range
         ends = values == high if block.activation else (values == high) | (values == low)
         if (share := float(ends.mean())) > SATURATION:
-            kind = "random" if samples.is_random else "given"
+            kind = "random" if random else "given"
             yield Finding("QML102", "warning", block.name, f"{100 * share:.1f} % of its outputs saturate on the {kind} samples", "Calibrate with more real samples")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import numerics
-from ..blocks import LINEAR
+from ..blocks import ENTRIES, LINEAR
 from ..kernels import IN_ORDER, accumulator, finish
 from ..program import Program
 from ..target import Target
@@ -45,7 +45,7 @@ def accumulators(program: Program, target: Target, feeds: Mapping[str, np.ndarra
     """One record for each block with weights, in the order of the program.
 
     Arguments:
-        feeds: float samples by input name, in the native layout.
+        feeds: float samples by the name of what the entries read, in the native layout.
     """
     seen = {} if feeds is None else observed_bits(program, feeds)
     return tuple(Accumulator(b.name, accumulator_bits(program, b), seen.get(b.name), accumulator_budget(program, b, target))
@@ -57,7 +57,7 @@ def observed_bits(program: Program, feeds: Mapping[str, np.ndarray]) -> dict[str
     values: dict[str, np.ndarray] = dict(feeds)
     bits: dict[str, int] = {}
     for block in program.blocks:
-        inputs = [values[t] if block.kind == "input" else values[t].astype(np.int64) for t in block.inputs]
+        inputs = [values[t] if block.kind in ENTRIES else values[t].astype(np.int64) for t in block.inputs]
         if block.kind in LINEAR:
             sums = accumulator(block, *inputs)
             bits[block.name] = numerics.signed_bits(sums.min(), sums.max())

@@ -83,6 +83,11 @@ def test_only_frontends_that_can_write_programs(net: keras.Model, tmp_path: Path
         export(net, tmp_path / "out.h5")
 
 
+def test_islands_are_for_onnx(saved: Path) -> None:
+    done = run("quantize", "-m", saved, "--islands")
+    assert done.exit_code == 2 and "islands are made for ONNX models" in done.output
+
+
 def test_insert_rescaling(saved: Path, net: keras.Model, x: np.ndarray) -> None:
     dest = saved.with_name("rescaled.keras")
     assert run("insert_rescaling", "-m", saved, "-s", "0.007843", "-o", "-1", "-d", dest).exit_code == 0

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from quantizeml_core.blocks import Block
 from quantizeml_core.blueprint import Blueprint, Coverage, Stop
 from quantizeml_core.errors import UsageError
-from quantizeml_core.match import NO_RULE, Cover, Node, Rule, cover
+from quantizeml_core.match import NO_RULE, Cover, Node, Rule, cover, everywhere, nowhere
 
 from .graph import ARITHMETIC_FREE, Graph, Shape
 
@@ -32,7 +32,8 @@ def survey(graph: Graph, rules: Sequence[Rule], *, until: str | None = None, thr
     until = _resolve(graph, until)
     entries = {t: _entry(graph, t) for t in graph.entries if _is_known(graph, t)}
     sources = {tensor: block.output for block, tensor, _ in entries.values()}
-    covered = cover(graph, rules, sources=list(sources), until=until, through=through)
+    covered = cover(graph, rules, sources=list(sources), taken=[name for e in entries.values() for name in e[2]], until=until,
+                    resume=everywhere if through else nowhere)
     blocks = tuple(replace(b, inputs=tuple(sources.get(t, t) for t in b.inputs)) for b in covered.blocks)
     inputs = [e for e in entries.values() if any(e[0].output in b.inputs for b in blocks)]
     taken = covered.nodes.union(*(names for _, _, names in inputs))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from quantizeml_core import numerics
-from quantizeml_core.blocks import Block
+from quantizeml_core.blocks import ENTRIES, Block
 from quantizeml_core.geometry import output_size, same_pads
 from quantizeml_core.program import Program
 from quantizeml_core.report.findings import Finding
@@ -43,7 +43,7 @@ def violations(program: Program) -> Iterator[tuple[str, str, str]]:
     yield from _graph(program)
     for block in program.blocks:
         for reason in contract.reasons(program, block):
-            yield block.name, f"{reason} is not in the converter's contract", "Quantize with --target akida2"
+            yield block.name, f"{reason} is not in the converter's contract", f"Quantize with{'out --islands' if block.kind == 'resume' else ' --target akida2'}"
         yield from _geometry(program, block)
         if "bias" in block.arrays and not _fits_mantissa(block.arrays["bias"], 7):
             yield block.name, "the bias has more than 8 bits of mantissa; the converter would round it", "Quantize with --target akida2"
@@ -52,9 +52,10 @@ def violations(program: Program) -> Iterator[tuple[str, str, str]]:
 
 
 def _graph(program: Program) -> Iterator[tuple[str, str, str]]:
-    inputs = [b for b in program.blocks if b.kind == "input"]
+    inputs = [b for b in program.blocks if b.kind in ENTRIES]
     if len(inputs) != 1:
-        yield "", f"{len(inputs)} inputs, the converter takes one", "Split the network"
+        islands = f" ({len(program.resumed)} of them behind float operations)" if program.resumed else ""
+        yield "", f"{len(inputs)} inputs{islands}, the converter takes one", "Quantize without --islands" if islands else "Split the network"
     if len(program.outputs) != 1:
         yield "", f"{len(program.outputs)} outputs behind one Dequantizer, the converter takes one", "Cut the network at one tensor with -qu/--quantize_until"
     for block in inputs:

@@ -19,7 +19,7 @@ VERSION = 1
 
 BASES = {
     "input_conv2d": "QuantizedInputConv2D", "conv2d": "QuantizedConv2D", "depthwise2d": "QuantizedDepthwise2D",
-    "dense": "QuantizedDense1D", "add": "QuantizedAdd", "concat": "QuantizedConcat", "input": "InputQuantizer",
+    "dense": "QuantizedDense1D", "add": "QuantizedAdd", "concat": "QuantizedConcat", "input": "InputQuantizer", "resume": "ResumeQuantizer",
     "conv_transpose2d": "QuantizedConvTranspose2D", "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D",
     "upsample2d": "QuantizedUpsample2D", "normalize": "QuantizedLayerNormalization", "attention": "QuantizedAttention",
     "embed": "QuantizedEmbedding", "shift_attention": "QuantizedShiftAttention", "mad_normalize": "QuantizedMadNormalization",
@@ -36,7 +36,7 @@ PARAMETERS = {
 }
 
 #: block kind -> the parameters of those that have no weights
-UNWEIGHTED = {"input": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (), "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift"),
+UNWEIGHTED = {"input": ("scale", "zp"), "resume": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (), "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift"),
               "shift_attention": ("ScoreScale", "ScoreShift"), "buffer": (), "mad_normalize": (), "embed": ("Table",)}
 
 
@@ -90,6 +90,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
     """Why a block stands outside the convertible contract; empty when it is inside."""
     fmt = program.formats[block.output]
     facts = {
+        "a tensor from float operations": block.kind == "resume",
         "a product of two tensors": block.kind == "multiply",
         "average pooling over windows": block.kind == "pool2d",
         "an embedding of tokens": block.kind == "embed",

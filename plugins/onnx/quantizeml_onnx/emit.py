@@ -1,18 +1,18 @@
 """Emit: an integer program as ONNX nodes, initializers and model-local functions, in the converter's contract.
 
-One `Dequantizer` ends the integer part; graph outputs keep their names, the integer tensor behind one is called `<name>/int`. Callees stand before callers.
+One `Dequantizer` ends the integer part, or one for each of its outputs where integers go on behind float operations; graph outputs keep their names, the integer tensor behind one is called `<name>/int`. Callees stand before callers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from quantizeml_core.blocks import Block
+from quantizeml_core.blocks import ENTRIES, Block
 from quantizeml_core.program import Format, Program
 
 from . import contract, functions, states
@@ -53,15 +53,17 @@ def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
         data = ("X", "State") if block.kind == "buffer" else ("X", "Y", "V")[: len(block.inputs)]
         bodies[call.domain, call.op_type, body.overload] = (call, body, (*data, *call.parameters))
         slow |= {block.name: body.slow} if body.slow else {}
-    node, scales = _dequantizer(program, names)
+    groups = [(t,) for t in program.outputs] if program.resumed else [program.outputs]
+    ends = [_dequantizer(program, names, group, f"_{i}" if len(groups) > 1 else "") for i, group in enumerate(groups, 1)]
     protos = [functions.function(call, body, inputs, opset) for call, body, inputs in bodies.values()]
-    protos.append(functions.dequantizer(len(program.outputs), opset))
-    infos = tuple(_value_info(names[t], program, t) for t in program.formats)
-    return Emitted((*nodes, node), (*initializers, *scales), tuple(protos), infos, slow, states.infos(program))
+    protos.append(functions.dequantizer(len(groups[0]), opset))
+    infos = (*(_value_info(names[t], program, t) for t in program.formats), *(_float_info(program, t) for t in program.resumed))
+    nodes, initializers = [*nodes, *(node for node, _ in ends)], [*initializers, *(scale for _, scales in ends for scale in scales)]
+    return Emitted(tuple(nodes), tuple(initializers), tuple(protos), infos, slow, states.infos(program))
 
 
 def _node(program: Program, block: Block, call: contract.Call, body: functions.Body, names: Mapping[str, str], values: tuple[str, ...]) -> onnx.NodeProto:
-    inputs = [t if block.kind == "input" else names[t] for t in block.inputs]
+    inputs = [t if block.kind in ENTRIES else names[t] for t in block.inputs]
     before, after = ([n] if block.kind == "buffer" else [] for n in states.names(block.name))
     node = helper.make_node(call.op_type, [*inputs, *before, *values], [names[block.output], *after], name=block.name, domain=call.domain,
                             overload=body.overload)
@@ -75,7 +77,7 @@ def _node(program: Program, block: Block, call: contract.Call, body: functions.B
 
 def _attributes(program: Program, block: Block, call: contract.Call) -> dict[str, object]:
     attributes: dict[str, object] = {}
-    if block.kind == "input":
+    if block.kind in ENTRIES:
         return {"perm": list(block.perm or range(len(program.shapes[block.output])))}
     if "pads" in call.parameters or block.kind == "upsample2d":
         attributes["strides"] = list(block.strides)
@@ -113,16 +115,20 @@ def _broadcast(block: Block, vector: np.ndarray) -> np.ndarray:
     return np.broadcast_to(vector, (len(block.arrays["weight"]),)) if "weight" in block.arrays else vector
 
 
-def _dequantizer(program: Program, names: Mapping[str, str]) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
-    count = len(program.outputs)
-    suffixes = [""] if count == 1 else [f"_{i + 1}" for i in range(count)]
-    scales = [numpy_helper.from_array(program.formats[t].step.astype(np.float32), f"dequantizer_scale{s}") for t, s in zip(program.outputs, suffixes, strict=True)]
-    inputs = [x for t, s in zip(program.outputs, suffixes, strict=True) for x in (names[t], f"dequantizer_scale{s}")]
+def _dequantizer(program: Program, names: Mapping[str, str], outputs: Sequence[str], number: str) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
+    count = len(outputs)
+    suffixes = [number] if count == 1 else [f"_{i + 1}" for i in range(count)]
+    scales = [numpy_helper.from_array(program.formats[t].step.astype(np.float32), f"dequantizer_scale{s}") for t, s in zip(outputs, suffixes, strict=True)]
+    inputs = [x for t, s in zip(outputs, suffixes, strict=True) for x in (names[t], f"dequantizer_scale{s}")]
     kind = "Dequantizer" if count == 1 else f"Dequantizer{count}"
-    return helper.make_node(kind, inputs, list(program.outputs), name="dequantizer", domain=contract.CONVERTIBLE), scales
+    return helper.make_node(kind, inputs, list(outputs), name=f"dequantizer{number}", domain=contract.CONVERTIBLE), scales
 
 
 def _value_info(name: str, program: Program, tensor: str) -> onnx.ValueInfoProto:
     fmt: Format = program.formats[tensor]
     shape = ["N", *program.shapes[tensor][1:]]
     return helper.make_tensor_value_info(name, _TENSOR_TYPES[fmt.dtype.name], shape)
+
+
+def _float_info(program: Program, tensor: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, ["N", *program.shapes[tensor][1:]])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -16,7 +17,7 @@ from quantizeml_core.match import Rule
 from quantizeml_core.program import Program
 from quantizeml_core.target import Target
 
-from . import loading, readback
+from . import loading, quantized, readback
 from .normalize import prepare
 from .observe import observe
 from .realize import from_program, realize
@@ -49,10 +50,11 @@ class OnnxFrontend:
         return loading.inputs(model)
 
     def survey(self, model: onnx.ModelProto, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Rewrite], until: str | None = None,
-               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None, through: bool = False) -> Survey:
+               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None, through: bool = False, islands: bool = False) -> Survey:
         original = prepare(model, input_shape=input_shape)
         sanitized, applied, refused = sanitize(prepare(model, input_shape=input_shape), rewrites)
-        return Survey(survey(sanitized, rules, until=until, through=through), State(original, sanitized, applied, refused), _changes(applied, refused))
+        blueprint = survey(sanitized, rules, until=until, through=through, islands=islands)
+        return Survey(blueprint, State(original, sanitized, applied, refused), _changes(applied, refused))
 
     def observe(self, survey: Survey, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
         observe(survey.state.sanitized, batches, observers)
@@ -65,6 +67,10 @@ class OnnxFrontend:
 
     def plan(self, model: onnx.ModelProto) -> dict[str, Any] | None:
         return readback.config(model)
+
+    def resumed(self, model: onnx.ModelProto, batch: Batch) -> dict[str, np.ndarray]:
+        """The float tensors inside a quantized model that its program reads, for one batch."""
+        return quantized.tensors(model, quantized.resumed(model), batch)
 
     def from_program(self, program: Program, config: Mapping[str, Any]) -> onnx.ModelProto:
         """A whole model from a program of any frontend."""

@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from quantizeml_core.blocks import MOVES, Activation, Block, Pool
+from quantizeml_core.blocks import ENTRIES, MOVES, Activation, Block, Pool
 from quantizeml_core.program import Format, Program
 
 from . import contract
+from .quantized import dequantized, dequantizers, quantized_nodes
 from .realize import CONFIG_KEY
 
 _KINDS = {base: kind.replace("input_conv2d", "conv2d") for kind, base in contract.BASES.items()}
@@ -28,42 +29,37 @@ def config(model: onnx.ModelProto) -> dict[str, Any] | None:
 
 def program(model: onnx.ModelProto) -> Program | None:
     """The program of a quantized model, None when the model holds no quantized node."""
-    if not any(node.domain in (contract.CONVERTIBLE, contract.OWN) and node.op_type == "InputQuantizer" for node in model.graph.node):
-        return None
-    return _Reader(model).read()
+    return _Reader(model).read() if quantized_nodes(model) else None
 
 
 class _Reader:
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
+        self.nodes, self.ends, self.renamed = quantized_nodes(model), dequantizers(model), dequantized(model)
         self.arrays = {i.name: i for i in model.graph.initializer}
         self.parameters = {(f.domain, f.name, f.overload): list(f.input) for f in model.functions}
-        self.shapes = {v.name: tuple(d.dim_value or None for d in v.type.tensor_type.shape.dim) for v in (*model.graph.value_info, *model.graph.input)}
+        self.shapes = {v.name: tuple(d.dim_value or None for d in v.type.tensor_type.shape.dim) for v in (*model.graph.output, *model.graph.value_info, *model.graph.input)}
 
     def read(self) -> Program:
-        dequantizer = next(n for n in self.graph.node if n.op_type.startswith("Dequantizer") and n.domain == contract.CONVERTIBLE)
-        renamed = dict(zip(dequantizer.input[::2], dequantizer.output, strict=True))
-        steps = dict(zip(dequantizer.output, (self._array(n) for n in dequantizer.input[1::2]), strict=True))
-        nodes = [n for n in self.graph.node if n.domain in (contract.CONVERTIBLE, contract.OWN) and n is not dequantizer]
-        nodes = [n for n in nodes if not n.op_type.startswith("Dequantizer")]
+        steps = {t: self._array(n) for end in self.ends for t, n in zip(end.output, end.input[1::2], strict=True)}
         blocks, formats, shapes = [], {}, {}
-        for node in nodes:
-            block, fmt = self._block(node, renamed, formats)
+        for node in self.nodes:
+            block, fmt = self._block(node, formats)
             blocks.append(block)
             formats[block.output] = Format(fmt.bits, fmt.signed, steps.get(block.output, fmt.step), fmt.zero_point)
-            shapes |= {t: self._shape(t, renamed) for t in (*block.inputs, block.output)}
-        return Program(tuple(blocks), formats, tuple(dequantizer.output), shapes)
+            shapes |= {t: self._shape(t) for t in (*block.inputs, block.output)}
+        outputs = tuple(steps) if len(self.ends) == 1 else tuple(t for t in formats if t in steps)
+        return Program(tuple(blocks), formats, outputs, shapes)
 
-    def _shape(self, tensor: str, renamed: Mapping[str, str]) -> tuple[int | None, ...]:
-        native = next((k for k, v in renamed.items() if v == tensor), tensor)
+    def _shape(self, tensor: str) -> tuple[int | None, ...]:
+        native = next((k for k, v in self.renamed.items() if v == tensor), tensor)
         shape = self.shapes.get(native) or self.shapes.get(tensor, ())
         return (None, *shape[1:])
 
     def _array(self, name: str) -> np.ndarray:
         return numpy_helper.to_array(self.arrays[name])
 
-    def _block(self, node: onnx.NodeProto, renamed: Mapping[str, str], formats: Mapping[str, Format]) -> tuple[Block, Format]:
-        names = self.parameters[node.domain, node.op_type, node.overload]
+    def _block(self, node: onnx.NodeProto, formats: Mapping[str, Format]) -> tuple[Block, Format]:
+        renamed, names = self.renamed, self.parameters[node.domain, node.op_type, node.overload]
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         base = next(b for b in _BY_LENGTH if node.op_type.startswith(b))
         tail = node.op_type.removeprefix(base)
@@ -82,7 +78,7 @@ class _Reader:
 
 def _format(tail: str, attributes: Mapping[str, Any], given: Mapping[str, np.ndarray], kind: str, sources: list[Format]) -> Format:
     step = 1.0 / numpy_helper.to_array(attributes["scale"])
-    if kind == "input":
+    if kind in ENTRIES:
         return Format(8, given["zp"].dtype == np.int8, step, given["zp"])
     if kind in MOVES:
         signed = any(f.signed for f in sources)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import TopologicalSorter
+from itertools import pairwise
 from typing import Any
 
 import onnx
@@ -11,10 +13,12 @@ import onnx_ir as ir
 from onnx import helper
 
 from quantizeml_core.blocks import Block
+from quantizeml_core.errors import ModelError
 from quantizeml_core.program import Program
 
 from . import contract
 from .emit import Emitted, emit
+from .quantized import is_block
 
 #: Opset of a file without float remainder, and the first one that has every operator of the bodies.
 OPSET, IR_VERSION = 21, 10
@@ -38,6 +42,9 @@ def realize(original: ir.Model, sanitized: ir.Model, program: Program, config: M
 
 def from_program(program: Program, config: Mapping[str, Any] | None = None, name: str = "quantized_model") -> onnx.ModelProto:
     """A whole ONNX model from a program alone, whatever frontend it came from. Inputs are float32, named as the program's inputs."""
+    if program.resumed:
+        raise ModelError(f"a program does not hold the float operations before `{program.resumed[0]}`", where="export",
+                         do="Use the quantized ONNX model, or quantize without islands")
     inputs = [(b.inputs[0], _native_shape(program, b)) for b in program.blocks if b.kind == "input"]
     header = onnx.GraphProto(name=name)
     header.input.extend(helper.make_tensor_value_info(t, onnx.TensorProto.FLOAT, ["N", *shape[1:]]) for t, shape in inputs)
@@ -74,14 +81,16 @@ class _Remainder:
 
 
 def _remainder(original: ir.Model, sanitized: ir.Model, program: Program) -> _Remainder:
-    """From the original graph when it knows every tensor that leaves the program, from the sanitized one otherwise."""
+    """From the original graph when it knows every tensor that leaves the program or comes back to it, from the sanitized one otherwise."""
     names = {v.name for node in original.graph for v in node.outputs}
-    model = original if names >= set(program.outputs) else sanitized
-    return _Remainder(model, _needed(model, set(program.outputs)))
+    model = original if names.issuperset((*program.outputs, *program.resumed)) else sanitized
+    return _Remainder(model, _needed(model, set(program.outputs), set(program.resumed)))
 
 
-def _needed(model: ir.Model, known: set[str]) -> list[ir.Node]:
-    wanted = [v for v in model.graph.outputs if v.name not in known]
+def _needed(model: ir.Model, known: set[str], resumed: set[str]) -> list[ir.Node]:
+    """The nodes between what is known and the outputs of the graph, or what quantization goes on with."""
+    ends = (*model.graph.outputs, *(v for node in model.graph for v in node.outputs if v.name in resumed))
+    wanted = [v for v in ends if v.name not in known]
     keep: set[ir.Node] = set()
     while wanted:
         node = wanted.pop().producer()
@@ -110,18 +119,29 @@ def _header(graph: ir.Graph) -> onnx.GraphProto:
 
 
 def _graph(header: onnx.GraphProto, emitted: Emitted, remainder: _Remainder | None) -> onnx.GraphProto:
-    """Integer nodes first, then the Dequantizer, then what stays float."""
+    """Integer nodes first, then the Dequantizer, then what stays float; with islands, each node behind what it reads."""
     graph = onnx.GraphProto()
     graph.CopyFrom(header)
     graph.input.extend(emitted.states[0])
     graph.output.extend(emitted.states[1])
-    graph.node.extend(emitted.nodes)
+    floats = () if remainder is None else remainder.nodes
+    graph.node.extend(_ordered([*emitted.nodes, *map(ir.to_proto, floats)], [*(n.input for n in emitted.nodes), *([v.name for v in _reads(n)] for n in floats)]))
     graph.initializer.extend(emitted.initializers)
     graph.value_info.extend(info for info in emitted.value_infos if info.name not in {o.name for o in header.output})
     if remainder is not None:
-        graph.node.extend(ir.to_proto(node) for node in remainder.nodes)
         graph.initializer.extend(_tensor(value) for value in remainder.initializers)
     return graph
+
+
+def _ordered(nodes: Sequence[onnx.NodeProto], reads: Sequence[Iterable[str | None]]) -> list[onnx.NodeProto]:
+    """The nodes in an order in which each stands behind what it reads: the given one if it is such, and always one that keeps the blocks' own."""
+    writer = {tensor: i for i, node in enumerate(nodes) for tensor in node.output}
+    needs = {i: {writer[t] for t in tensors if t in writer} for i, tensors in enumerate(reads)}
+    if all(need < i for i, found in needs.items() for need in found):
+        return list(nodes)
+    for before, behind in pairwise(i for i, node in enumerate(nodes) if is_block(node)):
+        needs[behind].add(before)
+    return [nodes[i] for i in TopologicalSorter(needs).static_order()]
 
 
 def _tensor(value: ir.Value) -> onnx.TensorProto:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 
 import onnx_ir as ir
 
 from quantizeml_core.blocks import Block
 from quantizeml_core.blueprint import Blueprint, Coverage, Shape, Stop
 from quantizeml_core.errors import UsageError
-from quantizeml_core.match import Cover, Node, Rule, cover
+from quantizeml_core.islands import resumed, settle, told
+from quantizeml_core.match import Cover, Node, Rule, cover, nowhere
 
 from .entry import Entry, entry
 from .guards import NO_SHAPE
@@ -26,7 +27,7 @@ MOVES = frozenset({"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Shape",
 """Operations that carry no arithmetic: not counted, and no stop when nothing but them follows."""
 
 
-def survey(model: ir.Model, rules: Sequence[Rule], *, until: str | None = None, through: bool = False) -> Blueprint:
+def survey(model: ir.Model, rules: Sequence[Rule], *, until: str | None = None, through: bool = False, islands: bool = False) -> Blueprint:
     """Cover a graph.
 
     Arguments:
@@ -34,20 +35,23 @@ def survey(model: ir.Model, rules: Sequence[Rule], *, until: str | None = None, 
         rules: from `rules.builtin_rules` and from plugins.
         until: name of a tensor, or of a node, behind which nothing is quantized.
         through: cover what lies behind a stop too.
+        islands: the same where it is worth it, and what lies between stays float.
     Errors: UsageError when `until` names nothing; PluginError when a rule is broken.
     """
     view = OnnxView(model)
     until = _resolve(view, until)
     entries, blind = _entries(view, until)
-    covered = cover(view, rules, sources=[e.tensor for e in entries], until=until, through=through)
     renamed = {e.tensor: e.block.output for e in entries}
-    blocks = tuple(replace(b, inputs=tuple(renamed.get(t, t) for t in b.inputs)) for b in covered.blocks)
+    absorbed = [name for e in entries for name in e.nodes]
+    covered = cover(view, rules, sources=list(renamed), taken=absorbed, until=until, resume=partial(_resumable, view) if through or islands else nowhere)
+    covered = settle(covered, renamed) if islands else covered
+    blocks = tuple(resumed(covered.blocks, renamed if islands else {t: t for b in covered.blocks for t in b.inputs} | renamed))
     entries = tuple(e for e in entries if any(e.block.output in b.inputs for b in blocks))
     return Blueprint(
         blocks=(*(e.block for e in entries), *blocks),
         outputs=_outputs(view, covered, through),
         shapes=_shapes(view, entries, blocks),
-        stops=(*blind, *_worth_telling(view, covered.stops)),
+        stops=(*blind, *_worth_telling(view, told(view, covered, blocks))),
         coverage=_coverage(view, covered.nodes.union(*(e.nodes for e in entries))),
     )
 
@@ -74,6 +78,12 @@ def _entries(view: OnnxView, until: str | None) -> tuple[tuple[Entry, ...], tupl
     return tuple(e for e in found.values() if e), blind
 
 
+def _resumable(view: OnnxView, tensor: str) -> bool:
+    """Whether a tensor that stays float can be quantized: reals with a batch and a known number of channels."""
+    shape = view.shape(tensor)
+    return view.dtype(tensor) == ir.DataType.FLOAT and shape is not None and len(shape) > 1 and shape[0] is None and shape[1] is not None
+
+
 def _outputs(view: OnnxView, covered: Cover, through: bool) -> tuple[str, ...]:
     """Block outputs that the float part, or the caller, needs; the caller alone, where the float part is looked through."""
     left = set() if through else {t for n in view.nodes() if n.name not in covered.nodes for t in n.inputs}
@@ -85,6 +95,8 @@ def _shapes(view: OnnxView, entries: Iterable[Entry], blocks: Iterable[Block]) -
     for block in (e.block for e in entries):
         native = view.shape(block.inputs[0]) or ()
         shapes[block.inputs[0]] = shapes[block.output] = _free_batch(tuple(native[i] for i in block.perm) or native)
+    for block in (b for b in blocks if b.kind == "resume"):
+        shapes[block.inputs[0]] = shapes[block.output] = _free_batch(view.shape(block.inputs[0]) or ())
     for tensor in (t for b in blocks for t in (*b.inputs, b.output) if t not in shapes):
         shapes[tensor] = _free_batch(view.shape(tensor) or ())
     return shapes

@@ -12,33 +12,26 @@ from quantizeml_core.match import stop_message
 from quantizeml_core.testing import Feeds, Verdict
 from quantizeml_core.testing import judge as judged
 
-from . import contract, states
 from .normalize import prepare
-from .observe import run_float, session
+from .observe import run_float
+from .quantized import dequantized, quantized_nodes, resumed, tensors
 
 
 def boundaries(model: onnx.ModelProto, feeds: Feeds) -> Mapping[str, np.ndarray]:
-    """Integers by tensor name of the program: an integer tensor `<name>/int` behind a graph output is returned as `<name>`.
-    States that are not fed are those before the first frame."""
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(model)
-    dequantizer = next(n for n in model.graph.node if n.op_type.startswith("Dequantizer") and n.domain == contract.CONVERTIBLE)
-    renamed = dict(zip(dequantizer.input[::2], dequantizer.output, strict=True))
-    tensors = [n.output[0] for n in model.graph.node if n.domain in (contract.CONVERTIBLE, contract.OWN) and not n.op_type.startswith("Dequantizer")]
-    del exposed.graph.output[:]
-    exposed.graph.output.extend(onnx.ValueInfoProto(name=t) for t in tensors)
-    start = states.initial(model, len(next(iter(feeds.values()))))
-    values = session(exposed.SerializeToString()).run(tensors, {**start, **feeds})
-    return {renamed.get(t, t): v for t, v in zip(tensors, values, strict=True)}
+    """By tensor name of the program its integers, and the reals that regions behind float operations read. An integer tensor `<name>/int` behind
+    a graph output is returned as `<name>`. States that are not fed are those before the first frame."""
+    renamed = dequantized(model)
+    wanted = [*(n.output[0] for n in quantized_nodes(model)), *resumed(model)]
+    return {renamed.get(t, t): v for t, v in tensors(model, wanted, feeds).items()}
 
 
-def judge(model: onnx.ModelProto, samples: np.ndarray, target: str = "generic", count: int = 8) -> Verdict:
+def judge(model: onnx.ModelProto, samples: np.ndarray, target: str = "generic", count: int = 8, islands: bool = False) -> Verdict:
     """Quantize a model of one input to 8 bits, compare integers in onnxruntime, and every block with the float network.
 
     Arguments:
         samples: float32 (N, ...); all calibrate, `count` are compared.
     """
-    result = quantize_model(model, samples=samples, target=target)
+    result = quantize_model(model, samples=samples, target=target, islands=islands)
     feeds = {model.graph.input[0].name: np.asarray(samples[:count], np.float32)}
     original = prepare(model)
     written = {v.name for node in original.graph for v in node.outputs}
