@@ -3,6 +3,8 @@
 The region sees z = raw * scale + offset. A linear consumer of z becomes the same consumer of raw:
 
     W z + b = (W scale) raw + (b + sum W offset)        zero padding of z is padding raw with -offset / scale
+
+For any other reader z is made by a convolution of one pixel with a diagonal kernel.
 """
 
 from __future__ import annotations
@@ -17,26 +19,40 @@ from .errors import ModelError
 
 
 def fold_entry(blueprint: Blueprint) -> Blueprint:
-    """The same blueprint with no `scale` or `offset` left on its input blocks.
-
-    ModelError when a consumer is not linear (an Add or a Concat of the raw input cannot absorb a rescaling).
-    """
+    """The same blueprint with no `scale` or `offset` left on its input blocks."""
     entries = {b.output: b for b in blueprint.blocks if b.kind == "input" and ("scale" in b.arrays or "offset" in b.arrays)}
-    blocks = tuple(_folded(b, entries) for b in blueprint.blocks)
-    return replace(blueprint, blocks=blocks) if entries else blueprint
+    for entry in entries.values():
+        blueprint = _without(blueprint, entry)
+    return blueprint
 
 
-def _folded(block: Block, entries: dict[str, Block]) -> Block:
-    if block.output in entries:
-        return block.with_arrays(scale=None, offset=None)
-    entry = next((entries[t] for t in block.inputs if t in entries), None)
-    if entry is None:
-        return block
-    takes = WHOLE if np.any(_array(entry, "offset", 0.0)) else LINEAR
-    if block.kind not in takes:
-        raise ModelError(f"`{block.kind}` reads a rescaled model input", where=f"`{block.name}`", allowed=", ".join(sorted(takes)),
-                         do="Move the rescaling out of the model")
-    return absorb(block, _array(entry, "scale", 1.0), _array(entry, "offset", 0.0))
+def _without(blueprint: Blueprint, entry: Block) -> Blueprint:
+    scale, offset, bare = _array(entry, "scale", 1.0), _array(entry, "offset", 0.0), entry.with_arrays(scale=None, offset=None)
+    takes = WHOLE if np.any(offset) else LINEAR
+    others = [b for b in blueprint.consumers(entry.output) if b.kind not in takes]
+    first, shapes = (bare,), dict(blueprint.shapes)
+    if others:
+        bare = replace(bare, output=entry.name)
+        shapes[bare.output] = shapes[entry.output]
+        first = (bare, _rescaling(entry, bare, others[0], len(shapes[entry.output]), blueprint.channels(entry.output)))
+
+    def folded(block: Block) -> tuple[Block, ...]:
+        if block.name == entry.name:
+            return first
+        if entry.output not in block.inputs or block.kind not in takes:
+            return (block,)
+        return (replace(absorb(block, scale, offset), inputs=(bare.output,)),)
+
+    return replace(blueprint, blocks=tuple(made for b in blueprint.blocks for made in folded(b)), shapes=shapes)
+
+
+def _rescaling(entry: Block, bare: Block, reader: Block, rank: int, channels: int) -> Block:
+    """The convolution that writes what the rescaling wrote."""
+    if entry.output == entry.name or rank not in (2, 4):
+        raise ModelError(f"`{reader.kind}` reads a rescaled model input", where=f"`{reader.name}`", do="Move the rescaling out of the model")
+    weight = np.diag(np.broadcast_to(_array(entry, "scale", 1.0), channels)).reshape(channels, channels, *(1,) * (rank - 2))
+    bias = np.broadcast_to(_array(entry, "offset", 0.0), channels)
+    return Block(f"{entry.name}/rescale", "conv2d" if rank == 4 else "dense", (bare.output,), entry.output, arrays={"weight": weight, "bias": bias})
 
 
 def absorb(block: Block, scale: np.ndarray, offset: np.ndarray) -> Block:

@@ -47,11 +47,24 @@ def test_a_folded_rescaling_is_the_same_function(data: st.DataObject) -> None:
         np.testing.assert_allclose(got[tensor], expected[tensor], **CLOSE)
 
 
-def test_an_addition_of_a_rescaled_input_is_refused() -> None:
-    entry = Block("quantize", "input", ("x",), "q", arrays={"scale": np.ones(2), "offset": np.ones(2)})
-    blueprint = Blueprint((entry, Block("sum", "add", ("q", "q"), "y")), ("y",), {"q": (None, 2, 1, 1), "y": (None, 2, 1, 1)})
+def added(name: str) -> Blueprint:
+    """An addition of a rescaled input, which the input block or a tensor of another name holds."""
+    entry = Block(name, "input", ("x",), "q", arrays={"scale": np.array([2.0, 3.0]), "offset": np.array([0.5, -1.0])})
+    shapes = {t: (None, 2, 1, 1) for t in ("x", "q", "y")}
+    return Blueprint((entry, Block("sum", "add", ("q", "q"), "y")), ("y",), shapes)
+
+
+def test_an_addition_of_a_rescaled_input_gets_a_convolution() -> None:
+    blueprint = added("quantize")
+    folded = fold_entry(blueprint)
+    expected, got = (float_blueprint.run(b, {"x": np.array([1.0, 4.0]).reshape(1, 2, 1, 1)}) for b in (blueprint, folded))
+    assert [b.kind for b in folded.blocks] == ["input", "conv2d", "add"]
+    np.testing.assert_allclose(got["y"], expected["y"], **CLOSE)
+
+
+def test_an_addition_of_a_rescaled_input_that_has_no_tensor_is_refused() -> None:
     with pytest.raises(ModelError, match="reads a rescaled model input"):
-        fold_entry(blueprint)
+        fold_entry(added("q"))
 
 
 @EXAMPLES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper, parser
+from onnx_text import network
 
 from quantizeml_core import api
 from quantizeml_core.api import Result, check_model, prove, quantize_model
@@ -18,7 +18,7 @@ from quantizeml_onnx.observe import session
 from quantizeml_onnx.realize import from_program
 from quantizeml_onnx.testing import boundaries, judge
 
-HEAD = '<ir_version: 8, opset_import: ["" : 17]> g (float[N,3,8,8] x) => '
+HEAD = "(float[N,3,8,8] x) => "
 WEIGHTS = "<float[4,3,3,3] w, float[6,4,3,3] v, float[6,6,3,3] u, float[5,6] d>"
 LRN = "l = LRN <size = 3> (r) "
 
@@ -28,15 +28,6 @@ JOIN = HEAD + f"(float[N,6,4,4] y, float[N,4,6,6] l) {WEIGHTS} {{ c = Conv (x, w
 TAIL = HEAD + f"(float[N,4,6,6] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} m = Relu (l) y = MaxPool <kernel_shape = [1,1]> (m) }}"
 ENTRY = HEAD + f"(float[N,4,6,6] y) {WEIGHTS} {{ s = Softplus (x) y = Conv (s, w) }}"
 REGIONS = {"one": ONE, "two": TWO, "join": JOIN, "entry": ENTRY}
-
-
-def network(text: str) -> onnx.ModelProto:
-    proto, rng = parser.parse_model(text), np.random.default_rng(0)
-    read = {t for n in proto.graph.node for t in n.input}
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in proto.graph.value_info if v.name in read}
-    proto.graph.initializer.extend(numpy_helper.from_array(rng.normal(0, 0.3, s).astype(np.float32), n) for n, s in shapes.items())
-    del proto.graph.value_info[:]
-    return proto
 
 
 def samples(count: int = 16) -> np.ndarray:

@@ -3,7 +3,7 @@
     region value = raw * scale + offset       scale, offset (C,), raw transposed by `perm` to channel-first
 
 The block is called `quantize` (`<input>/quantize` when the model has several inputs). Its output is the last absorbed tensor, or the
-block's own name when nothing is absorbed.
+block's own name when nothing is absorbed, or when the model gives that tensor as an output too.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def _absorbed(view: OnnxView, tensor: str, name: str, chain: tuple[Node, ...]) -
     arrays = {k: np.broadcast_to(v, channels) for k, v in (("scale", state.scale), ("offset", state.offset))} if state.touched else {}
     perm = state.perm if state.perm != tuple(range(len(shape))) else ()
     last = chain[-1].outputs[0] if chain else tensor
-    block = Block(name, "input", (tensor,), last if chain else name, perm=perm, arrays=arrays)
+    own = not chain or last in view.outputs()
+    block = Block(name, "input", (tensor,), name if own else last, perm=perm, arrays=arrays)
     return Entry(block, tuple(n.name for n in chain), last)
 
 

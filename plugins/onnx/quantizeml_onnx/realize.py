@@ -81,10 +81,13 @@ class _Remainder:
 
 
 def _remainder(original: ir.Model, sanitized: ir.Model, program: Program) -> _Remainder:
-    """From the original graph when it knows every tensor that leaves the program or comes back to it, from the sanitized one otherwise."""
-    names = {v.name for node in original.graph for v in node.outputs}
-    model = original if names.issuperset((*program.outputs, *program.resumed)) else sanitized
-    return _Remainder(model, _needed(model, set(program.outputs), set(program.resumed)))
+    """From the original graph when it knows every tensor that leaves the program or comes back to it and computes no block again, from the sanitized
+    one otherwise."""
+    names, blocks = {v.name for node in original.graph for v in node.outputs}, {b.name for b in program.blocks}
+    nodes = _needed(original, set(program.outputs), set(program.resumed))
+    if names.issuperset((*program.outputs, *program.resumed)) and blocks.isdisjoint(n.name for n in nodes):
+        return _Remainder(original, nodes)
+    return _Remainder(sanitized, _needed(sanitized, set(program.outputs), set(program.resumed)))
 
 
 def _needed(model: ir.Model, known: set[str], resumed: set[str]) -> list[ir.Node]:
