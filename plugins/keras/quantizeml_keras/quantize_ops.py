@@ -22,6 +22,8 @@ from keras import ops
 from quantizeml_core import numerics
 from quantizeml_core.numerics import FLOAT32_EXACT, Ints
 
+from .backend import floor, maximum, minimum
+
 Tensor = Any
 
 
@@ -138,7 +140,7 @@ def align_mantissa(value: Tensor, bits: int) -> Tensor:
         powers = ops.cast(np.exp2(np.arange(bits, 31)), v.dtype)
         column = ops.expand_dims(v, -1)
         wider = ops.logical_or(ops.greater_equal(column, powers), ops.less(column, -powers))
-        unit = ops.prod(ops.where(wider, ops.cast(2.0, v.dtype), ops.cast(1.0, v.dtype)), axis=-1)
+        unit = ops.take(ops.cast(np.exp2(np.arange(len(powers) + 1)), v.dtype), ops.sum(ops.cast(wider, "int32"), axis=-1))
         return ops.multiply(ops.round(ops.divide(v, unit)), unit)
 
     return straight(value, aligned)
@@ -155,12 +157,12 @@ def straight(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _round(x: Tensor, half_up: bool) -> Tensor:
-    return ops.floor(ops.add(x, 0.5)) if half_up else ops.round(x)
+    return floor(ops.add(x, 0.5)) if half_up else ops.round(x)
 
 
 def _clip(x: Tensor, law: Requantization) -> Tensor:
     low, high = (ops.cast(end, law.dtype) for end in (law.low, law.high))
-    return ops.minimum(ops.maximum(x, low), high)
+    return minimum(maximum(x, low), high)
 
 
 def _passed(acc: Tensor, law: Requantization, upstream: Tensor) -> Tensor:

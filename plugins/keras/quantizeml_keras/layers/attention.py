@@ -13,6 +13,7 @@ from keras import ops
 
 from quantizeml_core import attention
 
+from ..backend import floor, matmul, minimum
 from ..quantize_ops import round_through
 from .base import PACKAGE, QuantizedLayer, Tensor
 from .tail import Tail
@@ -49,14 +50,14 @@ class QuantizedAttention(QuantizedLayer):
         return ops.transpose(ops.reshape(x, (-1, int(np.prod(x.shape[1:3])), self.heads, channels // self.heads)), (0, 2, 1, 3))
 
     def _below(self, q: Tensor, k: Tensor) -> Tensor:
-        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
+        scores = matmul(q, ops.transpose(k, (0, 1, 3, 2)))
         return ops.subtract(ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)), scores)
 
     def _mean(self, weights: Tensor, v: Tensor) -> Tensor:
-        return ops.divide(ops.matmul(weights, v), ops.sum(weights, axis=-1, keepdims=True))
+        return ops.divide(matmul(weights, v), ops.sum(weights, axis=-1, keepdims=True))
 
     def _exact(self, below: Tensor, v: Tensor) -> Tensor:
-        index = ops.cast(ops.minimum(ops.floor(ops.add(below, 0.5)), attention.ENTRIES - 1), "int32")
+        index = ops.cast(minimum(floor(ops.add(below, 0.5)), attention.ENTRIES - 1), "int32")
         weights = ops.take(ops.convert_to_tensor(attention.TABLE.astype(np.float64)), index, axis=0)
         total = ops.sum(weights, axis=-1, keepdims=True)
-        return ops.floor(ops.divide(ops.add(ops.multiply(ops.matmul(weights, v), 512.0), total), ops.multiply(total, 2.0)))
+        return floor(ops.divide(ops.add(ops.multiply(matmul(weights, v), 512.0), total), ops.multiply(total, 2.0)))

@@ -40,9 +40,13 @@ class InputQuantizer(QuantizedLayer):
         x = ops.expand_dims(x, 1) if len(self.spec.block.perm) == len(x.shape) + 1 else x  # a sequence is an image of one row
         order = self._order(len(x.shape))
         x = ops.cast(x if order == tuple(range(len(order))) else ops.transpose(x, order), "float32")
-        q = ops.add(round_through(ops.divide(x, self.scale)), self.zero_point)
+        q = ops.add(round_through(self._in_units(x)), self.zero_point)
         low, high = self.spec.output.range
         return ops.clip(q, low, high)
+
+    def _in_units(self, x: Tensor) -> Tensor:
+        """x / scale as float32 divides. Compilers make a product with 1 / scale of it, which rounds otherwise: in float64 that lies too near to show."""
+        return ops.cast(ops.divide(ops.cast(x, "float64"), ops.cast(self.scale, "float64")), "float32")
 
     def _order(self, rank: int) -> tuple[int, ...]:
         """From the native layout by way of the block's channel-first one to channels last."""

@@ -13,6 +13,7 @@ from keras import ops
 
 from quantizeml_core.hardware_forms import EXPONENTS, FRACTION, HALF_POWERS
 
+from ..backend import floor, matmul, maximum
 from ..quantize_ops import round_through
 from .attention import QuantizedAttention
 from .base import PACKAGE, QuantizedLayer, Tensor
@@ -34,9 +35,9 @@ class QuantizedMadNormalization(QuantizedLayer):
 
     def call(self, x: Tensor) -> Tensor:
         x = ops.cast(x, "float64")
-        total = ops.maximum(ops.sum(ops.abs(x), axis=-1, keepdims=True), 1.0)
+        total = maximum(ops.sum(ops.abs(x), axis=-1, keepdims=True), 1.0)
         doubled = ops.add(ops.multiply(x, self.channels * 2.0 ** (FRACTION + 1)), total)
-        exact = ops.floor(ops.divide(doubled, ops.multiply(total, 2.0)))
+        exact = floor(ops.divide(doubled, ops.multiply(total, 2.0)))
         smooth = ops.divide(ops.multiply(x, self.channels * 2.0**FRACTION), total)
         return self.tail(round_through(ops.add(smooth, ops.stop_gradient(ops.subtract(exact, smooth)))))
 
@@ -52,10 +53,10 @@ class QuantizedShiftAttention(QuantizedAttention):
     def call(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         shape = ops.shape(v)
         q, k, v = (self._tokens(ops.cast(t, "float64")) for t in (q, k, v))
-        scores = ops.multiply(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))), self.ratio)
+        scores = ops.multiply(matmul(q, ops.transpose(k, (0, 1, 3, 2))), self.ratio)
         below = ops.subtract(scores, ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)))
         smooth = ops.multiply(self._mean(ops.exp(ops.multiply(below, float(np.log(2.0)))), v), 2.0**FRACTION)
-        exact = ops.matmul(self._weights(ops.floor(scores)), v)
+        exact = matmul(self._weights(floor(scores)), v)
         mean = round_through(ops.add(smooth, ops.stop_gradient(ops.subtract(exact, smooth))))
         return self.tail(ops.reshape(ops.transpose(mean, (0, 2, 1, 3)), (shape[0], shape[1], shape[2], int(self.spec.shape[1]))))
 

@@ -20,6 +20,7 @@ from keras import ops
 from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
 
+from ..backend import floor
 from ..quantize_ops import Requantization, straight
 
 Tensor = Any
@@ -56,7 +57,7 @@ class LearnedStep:
     def requantize(self, acc: Tensor, law: Requantization) -> Tensor:
         """Law 2 with the ratio of now, in float64: exact for every ratio; gradients stop where the output saturates."""
         scaled = ops.multiply(ops.cast(acc, "float64"), self.ratio())
-        whole = straight(scaled, lambda x: ops.floor(ops.add(x, 0.5)))
+        whole = straight(scaled, lambda x: floor(ops.add(x, 0.5)))
         return ops.cast(ops.clip(whole, law.low.astype(np.float64), law.high.astype(np.float64)), "float32")
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -75,5 +76,5 @@ def learned_lattice(kernel: Tensor, inverse_step: Tensor, limit: int) -> Tensor:
 
 
 def _eight_bits(ratio: Tensor) -> Tensor:
-    unit = ops.power(ops.cast(2.0, "float64"), ops.subtract(ops.floor(ops.log2(ratio)), 7.0))
+    unit = ops.power(ops.cast(2.0, "float64"), ops.subtract(floor(ops.log2(ratio)), 7.0))
     return ops.multiply(ops.round(ops.divide(ratio, unit)), unit)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..backend import matmul
 from ..quantize_ops import align_mantissa, lattice, round_through
 from .base import PACKAGE, QuantizedLayer, Tensor
 from .carrier import Carrier, carrier
@@ -217,4 +218,4 @@ class QuantizedDense(QuantizedLinear):
         return super()._sums(ops.reshape(x, (-1, self.lattice.shape[0])) if self.spec.block.flatten else x, weight)
 
     def _products(self, x: Tensor, weight: Tensor) -> Tensor:
-        return ops.matmul(x, weight)
+        return matmul(x, weight)

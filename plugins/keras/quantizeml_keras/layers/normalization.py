@@ -13,6 +13,7 @@ from keras import ops
 
 from quantizeml_core import layernorm
 
+from ..backend import floor, maximum
 from ..quantize_ops import round_through
 from .base import PACKAGE, QuantizedLayer, Tensor
 from .tail import Tail
@@ -48,10 +49,10 @@ class QuantizedLayerNormalization(QuantizedLayer):
         total = ops.sum(x, axis=-1, keepdims=True)
         squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
         variance = ops.add(ops.subtract(ops.multiply(squares, float(self.channels)), ops.square(total)), self.epsilon)
-        return ops.subtract(ops.multiply(x, float(self.channels)), total), ops.maximum(variance, 1.0)
+        return ops.subtract(ops.multiply(x, float(self.channels)), total), maximum(variance, 1.0)
 
     def _exact(self, deviation: Tensor, variance: Tensor) -> Tensor:
         level = ops.sum(ops.cast(variance[..., None] >= ops.cast(LEVELS, "float64"), "int32"), axis=-1)
         quarter, half = (ops.take(ops.convert_to_tensor(v, "float64"), level, axis=0) for v in (4.0**-EXPONENTS, 2.0 ** -(12 + EXPONENTS)))
-        root = ops.floor(ops.sqrt(ops.floor(ops.divide(2.0**44, ops.floor(ops.multiply(variance, quarter))))))
-        return ops.floor(ops.add(ops.multiply(ops.multiply(deviation, root), half), 0.5))
+        root = floor(ops.sqrt(floor(ops.divide(2.0**44, floor(ops.multiply(variance, quarter))))))
+        return floor(ops.add(ops.multiply(ops.multiply(deviation, root), half), 0.5))

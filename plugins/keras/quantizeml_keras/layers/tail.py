@@ -14,6 +14,7 @@ from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
 from quantizeml_core.numerics import FLOAT32_EXACT
 
+from ..backend import minimum
 from ..quantize_ops import Requantization, lookup, requantization, requantize
 from .learned import LearnedStep
 
@@ -71,7 +72,7 @@ class Tail:
 
     def _clipped(self, acc: Tensor) -> Tensor:
         acc = ops.relu(acc) if self.relu else acc
-        return ops.minimum(acc, ops.cast(self.block.arrays["bound"], acc.dtype)) if "bound" in self.block.arrays else acc
+        return minimum(acc, ops.cast(self.block.arrays["bound"], acc.dtype)) if "bound" in self.block.arrays else acc
 
     def _sum(self, acc: Tensor) -> Tensor:
         """Sums over W first: they may still fit float32 when the whole image does not."""

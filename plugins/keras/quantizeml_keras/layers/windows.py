@@ -15,6 +15,8 @@ from keras import ops
 
 from quantizeml_core.blocks import Pool
 
+from .. import backend
+
 Tensor = Any
 Pads = tuple[int, int, int, int]
 
@@ -99,4 +101,4 @@ def grouped_pixels(x: Tensor, weight: Tensor, groups: int) -> Tensor:
 
 def max_pool(x: Tensor, pool: Pool) -> Tensor:
     """Maximum over windows; padding never wins."""
-    return ops.max_pool(pad(x, pool.pads, LOWEST), pool.size, pool.strides, padding="valid", data_format="channels_last")
+    return backend.max_pool(pad(x, pool.pads, LOWEST), pool.size, pool.strides)
