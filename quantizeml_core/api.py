@@ -373,10 +373,18 @@ def _survey(registry: Registry, frontend: Frontend, model: Any, target: Target, 
     rewrites = registry.rewrites(frontend.name, target)
     survey = frontend.survey(model, target=target, rules=rules, rewrites=rewrites, until=until, input_shape=shape, input_dtype=input_dtype,
                              through=through, islands=islands)
+    _refuse_not_finite(survey.blueprint)
     if all(b.kind in ENTRIES for b in survey.blueprint.blocks):
         reasons = " ".join(stop_message(stop) for stop in survey.blueprint.stops[:3])
         raise ModelError("no layer can be quantized", do=reasons or "Give a model with a convolution or a dense layer")
     return survey
+
+
+def _refuse_not_finite(blueprint: Blueprint) -> None:
+    for block in blueprint.blocks:
+        for name, array in block.arrays.items():
+            if array.size and not np.isfinite((array.min(), array.max())).all():
+                raise ModelError(f"its {name} holds NaN or infinity", where=f"`{block.name}`", allowed="finite numbers", do="Train or export it again")
 
 
 def _samples(frontend: Frontend, model: Any, samples: Any, count: int, seed: int, input_shape: tuple[int, ...] | None) -> Samples:

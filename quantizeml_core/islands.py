@@ -14,6 +14,7 @@ from dataclasses import replace
 from .blocks import Block, accumulates
 from .blueprint import Stop
 from .match import Cover
+from .names import Names
 from .patterns import GraphView
 
 
@@ -35,16 +36,17 @@ def settle(covered: Cover, entries: Collection[str]) -> Cover:
     return Cover(tuple(b for b, _ in kept), tuple(m for _, m in kept), covered.stops)
 
 
-def resumed(blocks: Iterable[Block], entries: Mapping[str, str]) -> Iterator[Block]:
+def resumed(blocks: Iterable[Block], entries: Mapping[str, str], free: Names) -> Iterator[Block]:
     """The blocks, a `resume` block before the first reader of each tensor that nothing quantizes yet.
 
     Arguments:
         entries: native tensor -> what the `input` block that stands for it writes.
+        free: names that stand in nobody's way.
     """
     names = dict(entries)
     for block in blocks:
         for tensor in (t for t in block.inputs if t not in names):
-            names[tensor] = f"{tensor}/quantize"
+            names[tensor] = free(f"{tensor}/quantize")
             yield Block(names[tensor], "resume", (tensor,), names[tensor])
         names[block.output] = block.output
         yield replace(block, inputs=tuple(names[t] for t in block.inputs))

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import parser
+from onnx_text import judged, network, quantize
 
 from quantizeml_core.errors import ModelError, QuantizeMLError
 from quantizeml_core.hooks import InputSpec
-from quantizeml_onnx import loading
+from quantizeml_onnx import large, loading
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[1,3,8,8] x, uint8[N,5] z) => (float[1,2,6,6] y) <float[2,3,3,3] w> { y = Conv(x, w) }"""
@@ -112,3 +113,60 @@ def test_inputs_have_their_native_shape_and_type():
     model = small_model()
     model.graph.input.append(onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, (2, 3, 3, 3)))
     assert loading.inputs(model) == (InputSpec("x", (None, 3, 8, 8), "float32"), InputSpec("z", (None, 5), "uint8"))
+
+
+# ---- above 2 GiB, with a smaller limit
+
+def conv_and_dense() -> onnx.ModelProto:
+    return network("(float[N,3,8,8] x) => (float[N,5] y) <float[4,3,3,3] w, float[144,40] d, float[40,5] e> "
+                   "{ a = Conv (x, w) r = Relu (a) f = Flatten (r) s = MatMul (f, d) t = Softplus (s) y = MatMul (t, e) }")
+
+
+@pytest.fixture
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large, "LIMIT", 2000)
+
+
+def test_a_large_model_is_two_files_that_read_back(tmp_path, small_limit):
+    path = loading.save(conv_and_dense(), tmp_path / "m")
+    graph, data = sorted(tmp_path.iterdir(), key=lambda p: p.suffix, reverse=True)
+    assert path == graph == tmp_path / "m.onnx" and data.name.startswith("m.") and data.suffix == ".data"
+    back, model = loading.load(path), conv_and_dense()
+    assert all(np.array_equal(arrays(back)[name], value) for name, value in arrays(model).items())
+    assert back.graph.node == model.graph.node and len(graph.read_bytes()) < 2000
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def test_a_large_model_that_cannot_be_written_leaves_nothing(tmp_path, small_limit):
+    (tmp_path / "m.onnx").mkdir()
+    with pytest.raises(QuantizeMLError):
+        loading.save(conv_and_dense(), tmp_path / "m.onnx")
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_writing_again_does_not_touch_the_data_of_another_model(tmp_path, small_limit):
+    loading.save(conv_and_dense(), tmp_path / "m.onnx")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    loading.save(conv_and_dense(), tmp_path / "m.onnx")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("flags", [(), ("--islands",)])
+def test_a_large_model_quantizes(tmp_path, small_limit, flags):
+    model = conv_and_dense()
+    code, said, made = quantize(tmp_path, loading.load(loading.save(model, tmp_path / "float.onnx")), *flags)
+    assert code == 0, said
+    different, clear = judged(model, made)
+    assert different == () and min(clear) > 30
+
+
+def test_a_large_model_is_checked_on_loading(tmp_path, small_limit):
+    model = conv_and_dense()
+    model.graph.node[0].op_type = "Convolve"
+    onnx.save_model(model, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=100)
+    with pytest.raises(ModelError, match="it is not a valid ONNX model: No Op registered for Convolve"):
+        loading.load(tmp_path / "m.onnx")

@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from quantizeml_core.blocks import ENTRIES, Block
+from quantizeml_core.names import Names
 from quantizeml_core.program import Format, Program
 
 from . import contract, functions, states
@@ -41,20 +42,21 @@ def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
 
     Arguments:
         opset: version of the default domain, the same for functions and graph.
-        taken: tensor names of the float remainder, never reused for something else.
+        taken: names of the tensors and nodes that stay float, never reused for something else.
     """
-    names = {t: f"{t}/int" if t in program.outputs else t for t in program.formats}
+    free = Names({*taken, *program.shapes, *(b.name for b in program.blocks)})
+    names = {t: free(f"{t}/int") if t in program.outputs else t for t in program.formats}
     nodes, initializers, bodies, slow = [], [], {}, {}
     for block in program.blocks:
         call, body = contract.call(program, block), functions.body(program, block)
-        values = {block.name + contract.PARAMETERS[p][1]: initializer(program, block, p) for p in call.parameters}
+        values = {free(block.name + contract.PARAMETERS[p][1]): initializer(program, block, p) for p in call.parameters}
         initializers += [numpy_helper.from_array(v, k) for k, v in values.items()]
         nodes.append(_node(program, block, call, body, names, tuple(values)))
         data = ("X", "State") if block.kind == "buffer" else ("X", "Y", "V")[: len(block.inputs)]
         bodies[call.domain, call.op_type, body.overload] = (call, body, (*data, *call.parameters))
         slow |= {block.name: body.slow} if body.slow else {}
     groups = [(t,) for t in program.outputs] if program.resumed else [program.outputs]
-    ends = [_dequantizer(program, names, group, f"_{i}" if len(groups) > 1 else "") for i, group in enumerate(groups, 1)]
+    ends = [_dequantizer(program, names, free, group, f"_{i}" if len(groups) > 1 else "") for i, group in enumerate(groups, 1)]
     protos = [functions.function(call, body, inputs, opset) for call, body, inputs in bodies.values()]
     protos.append(functions.dequantizer(len(groups[0]), opset))
     infos = (*(_value_info(names[t], program, t) for t in program.formats), *(_float_info(program, t) for t in program.resumed))
@@ -115,13 +117,13 @@ def _broadcast(block: Block, vector: np.ndarray) -> np.ndarray:
     return np.broadcast_to(vector, (len(block.arrays["weight"]),)) if "weight" in block.arrays else vector
 
 
-def _dequantizer(program: Program, names: Mapping[str, str], outputs: Sequence[str], number: str) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
+def _dequantizer(program: Program, names: Mapping[str, str], free: Names, outputs: Sequence[str], number: str) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
     count = len(outputs)
     suffixes = [number] if count == 1 else [f"_{i + 1}" for i in range(count)]
-    scales = [numpy_helper.from_array(program.formats[t].step.astype(np.float32), f"dequantizer_scale{s}") for t, s in zip(outputs, suffixes, strict=True)]
-    inputs = [x for t, s in zip(outputs, suffixes, strict=True) for x in (names[t], f"dequantizer_scale{s}")]
+    scales = [numpy_helper.from_array(program.formats[t].step.astype(np.float32), free(f"dequantizer_scale{s}")) for t, s in zip(outputs, suffixes, strict=True)]
+    inputs = [x for t, scale in zip(outputs, scales, strict=True) for x in (names[t], scale.name)]
     kind = "Dequantizer" if count == 1 else f"Dequantizer{count}"
-    return helper.make_node(kind, inputs, list(outputs), name=f"dequantizer{number}", domain=contract.CONVERTIBLE), scales
+    return helper.make_node(kind, inputs, list(outputs), name=free(f"dequantizer{number}"), domain=contract.CONVERTIBLE), scales
 
 
 def _value_info(name: str, program: Program, tensor: str) -> onnx.ValueInfoProto:

@@ -16,10 +16,10 @@ from quantizeml_core.errors import ModelError
 from quantizeml_core.files import atomic_write
 from quantizeml_core.hooks import InputSpec
 
-from . import states
+from . import large, states
+from .order import order
 
 SUFFIX = ".onnx"
-PROTOBUF_LIMIT = 2 ** 31 - 1
 NEXT = "Export the model again, or copy the file again"
 
 
@@ -28,17 +28,28 @@ def load(path: str | PathLike[str]) -> onnx.ModelProto:
     file = Path(path)
     model = _parse(file)
     _external(model, file)
+    _repair(model)
     _check(model, file)
     return model
 
 
+def _repair(model: onnx.ModelProto) -> None:
+    """What the checker refuses and nobody needs: a graph without a name, nodes that stand before what they read."""
+    model.graph.name = model.graph.name or "graph"
+    nodes = list(model.graph.node)
+    positions = order(nodes)
+    if positions != sorted(positions):
+        del model.graph.node[:]
+        model.graph.node.extend(nodes[i] for i in positions)
+
+
 def save(model: onnx.ModelProto, path: str | PathLike[str]) -> Path:
-    """Writes a model atomically, returns the final path (`.onnx`). Errors: ModelError above 2 GiB; QuantizeMLError of the file system."""
+    """Writes a model atomically, above 2 GiB with a data file beside it; returns the final path (`.onnx`). QuantizeMLError of the file system."""
     final = Path(path)
     final = final if final.suffix.lower() == SUFFIX else final.with_name(final.name + SUFFIX)
-    size = model.ByteSize()
-    if size > PROTOBUF_LIMIT:
-        raise ModelError(f"the model has {size / 2 ** 30:.1f} GiB", where=str(final), allowed="2 GiB, the limit of the file format")
+    if large.is_large(model):
+        large.write(model, final)
+        return final
     with atomic_write(final) as temporary:
         temporary.write_bytes(model.SerializeToString())
     return final
@@ -83,9 +94,9 @@ def _external(model: onnx.ModelProto, file: Path) -> None:
 
 
 def _check(model: onnx.ModelProto, file: Path) -> None:
-    """The ONNX checker; above the limit of protobuf it can only see a model on disk, which holds the same."""
+    """The ONNX checker; above the limit of one message it sees everything but the weights."""
     try:
-        onnx.checker.check_model(model if model.ByteSize() <= PROTOBUF_LIMIT else str(file))
+        onnx.checker.check_model(large.outline(model) if large.is_large(model) else model)
     except (onnx.checker.ValidationError, ValueError, DecodeError) as error:
         raise ModelError(f"it is not a valid ONNX model: {_line(error)}", where=str(file), do=NEXT) from error
 

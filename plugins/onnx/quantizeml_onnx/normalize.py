@@ -17,6 +17,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from quantizeml_core.errors import ModelError, UsageError
+from quantizeml_core.names import Names
 
 from . import opset
 from .rewrites.driver import remove_dead
@@ -96,11 +97,11 @@ def _tensor(node: ir.Node) -> ir.Tensor | None:
 
 def _names(graph: ir.Graph) -> None:
     """Unnamed nodes, and nodes whose name is taken, are called like their first output."""
-    taken: set[str] = set()
+    free, seen = Names(node.name or "" for node in graph), {""}
     for node in graph:
-        if not node.name or node.name in taken:
-            node.name = next((v.name for v in node.outputs if v.name), node.name)
-        taken.add(node.name or "")
+        if (node.name or "") in seen:
+            node.name = free(next((v.name for v in node.outputs if v.name), node.name or "node"))
+        seen.add(node.name)
 
 
 # ---- shapes
@@ -112,6 +113,7 @@ def _dimensions(model: ir.Model, input_shape: InputShape) -> None:
         value.shape = ir.Shape([value.shape[0], *shape])
     for value in graph.inputs:
         _check_input(value)
+    said = {v: v.shape for v in graph.outputs}
     _forget(graph)
     if any(isinstance(v.shape[0], int) for v in _batched(graph)):
         infer(model)
@@ -120,6 +122,9 @@ def _dimensions(model: ir.Model, input_shape: InputShape) -> None:
     for value in _batched(graph):
         value.shape = ir.Shape([BATCH, *value.shape[1:]])
     infer(model)
+    for value, shape in said.items():
+        if value.shape is None and shape is not None:
+            value.shape = ir.Shape([None, *shape[1:]]) if len(shape) else shape
 
 
 def _given(graph: ir.Graph, input_shape: InputShape) -> Mapping[str, tuple[int, ...]]:

@@ -11,6 +11,7 @@ from quantizeml_core.blocks import ENTRIES
 from quantizeml_core.hooks import Batch
 
 from . import contract, states
+from .large import apart
 from .observe import session
 
 DEQUANTIZER = "Dequantizer"
@@ -43,10 +44,9 @@ def resumed(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def tensors(model: onnx.ModelProto, names: Sequence[str], feeds: Batch) -> dict[str, np.ndarray]:
     """The value of some tensors in onnxruntime. States that are not fed are those before the first frame."""
-    exposed = onnx.ModelProto()
-    exposed.CopyFrom(model)
+    exposed, large = apart(model)
     del exposed.graph.output[:]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=t) for t in names)
     start = states.initial(model, len(next(iter(feeds.values()))))
-    values = session(exposed.SerializeToString()).run(list(names), {**start, **feeds})
+    values = session(exposed.SerializeToString(), large).run(list(names), {**start, **feeds})
     return dict(zip(names, values, strict=True))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from graphlib import TopologicalSorter
-from itertools import pairwise
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import onnx
@@ -18,6 +16,7 @@ from quantizeml_core.program import Program
 
 from . import contract
 from .emit import Emitted, emit
+from .order import order
 from .quantized import is_block
 
 #: Opset of a file without float remainder, and the first one that has every operator of the bodies.
@@ -35,7 +34,7 @@ def realize(original: ir.Model, sanitized: ir.Model, program: Program, config: M
     """
     remainder = _remainder(original, sanitized, program)
     opset = OPSET if not remainder.nodes else remainder.opset
-    emitted = emit(program, opset)
+    emitted = emit(program, opset, remainder.names)
     header = _header(original.graph)
     return _model(header, emitted, remainder, opset, config)
 
@@ -78,6 +77,7 @@ class _Remainder:
         self.imports = dict(model.opset_imports)
         used = {v.name for node in self.nodes for v in _reads(node)}
         self.initializers = [v for name, v in model.graph.initializers.items() if name in used]
+        self.names = {name for node in self.nodes for name in (node.name, *(v.name for v in (*_reads(node), *node.outputs))) if name}
 
 
 def _remainder(original: ir.Model, sanitized: ir.Model, program: Program) -> _Remainder:
@@ -127,24 +127,13 @@ def _graph(header: onnx.GraphProto, emitted: Emitted, remainder: _Remainder | No
     graph.CopyFrom(header)
     graph.input.extend(emitted.states[0])
     graph.output.extend(emitted.states[1])
-    floats = () if remainder is None else remainder.nodes
-    graph.node.extend(_ordered([*emitted.nodes, *map(ir.to_proto, floats)], [*(n.input for n in emitted.nodes), *([v.name for v in _reads(n)] for n in floats)]))
+    nodes = [*emitted.nodes, *(() if remainder is None else map(ir.to_proto, remainder.nodes))]
+    graph.node.extend(nodes[i] for i in order(nodes, kept=[i for i, node in enumerate(nodes) if is_block(node)]))
     graph.initializer.extend(emitted.initializers)
     graph.value_info.extend(info for info in emitted.value_infos if info.name not in {o.name for o in header.output})
     if remainder is not None:
         graph.initializer.extend(_tensor(value) for value in remainder.initializers)
     return graph
-
-
-def _ordered(nodes: Sequence[onnx.NodeProto], reads: Sequence[Iterable[str | None]]) -> list[onnx.NodeProto]:
-    """The nodes in an order in which each stands behind what it reads: the given one if it is such, and always one that keeps the blocks' own."""
-    writer = {tensor: i for i, node in enumerate(nodes) for tensor in node.output}
-    needs = {i: {writer[t] for t in tensors if t in writer} for i, tensors in enumerate(reads)}
-    if all(need < i for i, found in needs.items() for need in found):
-        return list(nodes)
-    for before, behind in pairwise(i for i, node in enumerate(nodes) if is_block(node)):
-        needs[behind].add(before)
-    return [nodes[i] for i in TopologicalSorter(needs).static_order()]
 
 
 def _tensor(value: ir.Value) -> onnx.TensorProto:

@@ -18,7 +18,7 @@ KEPT_BYTES = 1024
 def infer(model: ir.Model) -> None:
     """Sets shape and type of every value that can be inferred. Raises ModelError when the graph contradicts itself."""
     values = {v.name: v for node in model.graph for v in node.outputs}
-    for info in _inferred(_skeleton(model)):
+    for info in _inferred(skeleton(model)[0]):
         if info.name in values:
             _merge(values[info.name], info.type)
 
@@ -53,8 +53,8 @@ def _known(shape: ir.Shape) -> int:
     return sum(isinstance(d, int) for d in shape)
 
 
-def _skeleton(model: ir.Model) -> onnx.ModelProto:
-    """The graph with large initializers turned into inputs; the model is as before afterwards."""
+def skeleton(model: ir.Model) -> tuple[onnx.ModelProto, list[ir.Value]]:
+    """The graph with large initializers turned into inputs, and those; the model is as before afterwards."""
     graph = model.graph
     inputs = tuple(graph.inputs)
     large = [v for v in graph.initializers.values() if v.const_value is not None and v.const_value.nbytes > KEPT_BYTES]
@@ -63,7 +63,7 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
         del graph.initializers[value.name]
         graph.inputs.append(value)
     try:
-        return ir.to_proto(model)
+        return ir.to_proto(model), large
     finally:
         graph.inputs[:] = inputs
         for value in large:

@@ -18,6 +18,7 @@ from quantizeml_core.blueprint import Blueprint, Coverage, Shape, Stop
 from quantizeml_core.errors import UsageError
 from quantizeml_core.islands import resumed, settle, told
 from quantizeml_core.match import Cover, Node, Rule, cover, nowhere
+from quantizeml_core.names import Names
 
 from .entry import Entry, entry
 from .guards import NO_SHAPE
@@ -40,12 +41,13 @@ def survey(model: ir.Model, rules: Sequence[Rule], *, until: str | None = None, 
     """
     view = OnnxView(model)
     until = _resolve(view, until)
-    entries, blind = _entries(view, until)
+    free = Names((*view.tensors(), *(n.name for n in view.nodes())))
+    entries, blind = _entries(view, until, free)
     renamed = {e.tensor: e.block.output for e in entries}
     absorbed = [name for e in entries for name in e.nodes]
     covered = cover(view, rules, sources=list(renamed), taken=absorbed, until=until, resume=partial(_resumable, view) if through or islands else nowhere)
     covered = settle(covered, renamed) if islands else covered
-    blocks = tuple(resumed(covered.blocks, renamed if islands else {t: t for b in covered.blocks for t in b.inputs} | renamed))
+    blocks = tuple(resumed(covered.blocks, renamed if islands else {t: t for b in covered.blocks for t in b.inputs} | renamed, free))
     entries = tuple(e for e in entries if any(e.block.output in b.inputs for b in blocks))
     return Blueprint(
         blocks=(*(e.block for e in entries), *blocks),
@@ -70,10 +72,10 @@ def _resolve(view: OnnxView, until: str | None) -> str | None:
     )
 
 
-def _entries(view: OnnxView, until: str | None) -> tuple[tuple[Entry, ...], tuple[Stop, ...]]:
+def _entries(view: OnnxView, until: str | None, free: Names) -> tuple[tuple[Entry, ...], tuple[Stop, ...]]:
     """One entry per model input that has a channel axis; the nodes that read an input of unknown shape are stops."""
     names = view.inputs()
-    found = {t: entry(view, t, "quantize" if len(names) == 1 else f"{t}/quantize", until) for t in names}
+    found = {t: entry(view, t, free("quantize" if len(names) == 1 else f"{t}/quantize"), until) for t in names}
     blind = tuple(Stop(n.name, n.op, NO_SHAPE.format(t)) for t in names if view.shape(t) is None for n in view.consumers(t))
     return tuple(e for e in found.values() if e), blind
 
