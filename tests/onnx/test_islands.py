@@ -27,7 +27,9 @@ TWO = HEAD + f"(float[N,6,2,2] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN
 JOIN = HEAD + f"(float[N,6,4,4] y, float[N,4,6,6] l) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} a = Add (r, l) y = Conv (a, v) }}"
 TAIL = HEAD + f"(float[N,4,6,6] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} m = Relu (l) y = MaxPool <kernel_shape = [1,1]> (m) }}"
 ENTRY = HEAD + f"(float[N,4,6,6] y) {WEIGHTS} {{ s = Softplus (x) y = Conv (s, w) }}"
-REGIONS = {"one": ONE, "two": TWO, "join": JOIN, "entry": ENTRY}
+FUSED = HEAD + "(float[N,5] y) <float[4,3,3,3] w, float[4,5] d> { c = Conv (x, w) r = Relu (c) m = AveragePool <kernel_shape = [6,6], pads = [1,1,0,0], strides = [6,6]> (r)" \
+    " f = Flatten (m) y = Gemm (f, d) }"
+REGIONS = {"one": ONE, "two": TWO, "join": JOIN, "entry": ENTRY, "an operation that onnxruntime would fuse": FUSED}
 
 
 def samples(count: int = 16) -> np.ndarray:
@@ -48,8 +50,9 @@ def test_each_region_is_exact_and_the_network_faithful(name: str) -> None:
     result, feeds = quantized(REGIONS[name]), {"x": samples()}
     onnx.checker.check_model(result.model, full_check=True)
     assert differences(result.program, feeds, lambda f: boundaries(result.model, f)) == ()
-    real, got = (session(m.SerializeToString()).run(None, feeds)[0] for m in (network(REGIONS[name]), result.model))
+    real, got = (session(m.SerializeToString()).run(["y"], feeds)[0] for m in (network(REGIONS[name]), result.model))
     assert decibels(real, got) > 30
+    assert np.array_equal(got, result.program.predict({**feeds, **OnnxFrontend().resumed(result.model, feeds)})["y"])
 
 
 @pytest.mark.parametrize(("name", "resumed", "macs"), [("one", ("l",), 1), ("two", ("l", "e"), 1), ("join", ("l",), 1), ("entry", ("s",), 1)])

@@ -79,7 +79,9 @@ def _node(program: Program, block: Block, call: contract.Call, body: functions.B
 
 def _attributes(program: Program, block: Block, call: contract.Call) -> dict[str, object]:
     attributes: dict[str, object] = {}
-    if block.kind in ENTRIES:
+    if block.kind == "resume":
+        return {}
+    if block.kind == "input":
         return {"perm": list(block.perm or range(len(program.shapes[block.output])))}
     if "pads" in call.parameters or block.kind == "upsample2d":
         attributes["strides"] = list(block.strides)

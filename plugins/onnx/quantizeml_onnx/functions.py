@@ -61,6 +61,16 @@ def _input(program: Program, block: Block) -> Body:
     return Body("", lines, ("perm",))
 
 
+def _resume(program: Program, block: Block) -> Body:
+    """The law of QuantizeLinear without it: onnxruntime's optimiser would fuse it with the Dequantizer before the float operations, and round otherwise."""
+    fmt, rank = program.formats[block.output], len(program.shapes[block.output])
+    low, high = fmt.range
+    lines = (f"s = Constant <value_ints = [{', '.join(['1', '-1', *['1'] * (rank - 2)])}]> ()", "w = Reshape (scale, s)", "z0 = Cast <to = 1> (zp)",
+             "z1 = Reshape (z0, s)", "q = Div (X, w)", "r = Round (q)", "u = Add (r, z1)", f"lo = Constant <value_float = {float(low)}> ()",
+             f"hi = Constant <value_float = {float(high)}> ()", "c = Clip (u, lo, hi)", f"Z = Cast <to = {3 if fmt.signed else 2}> (c)")
+    return Body(f"{'s' if fmt.signed else 'u'}{rank}", lines)
+
+
 def _concat(program: Program, block: Block) -> Body:
     return Body("", ("Z = Concat <axis = 1> (X, Y)",))
 
@@ -251,7 +261,7 @@ def _add_reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
 
 
 BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
-    "input": _input, "resume": _input, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
+    "input": _input, "resume": _resume, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
     "concat": _concat, "multiply": _multiply, "attention": _attention, "shift_attention": _shift_attention,
     "mad_normalize": _mad_normalize, "embed": _embed, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
     "buffer": _buffer,
