@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import numerics, tables
-from .attention import FRACTION, score_multiplier
+from .attention import FRACTION, integer_mask, score_multiplier
 from .blocks import ENTRIES, LINEAR, Block
 from .blueprint import Blueprint
 from .embedding import integer_entries
@@ -76,8 +76,10 @@ def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bi
 def _scores(block: Block, formats: Mapping[str, Format]) -> Arrays:
     """What turns a difference of scores into 1/256 of a power of two, or scores into powers of two."""
     steps = [float(formats[t].step[0]) for t in block.inputs[:2]]
-    multiplier, shift = score_multiplier(float(block.arrays["scale"][0]) * steps[0] * steps[1] * SCORE_UNITS[block.kind])
-    return {"score_multiplier": np.array([multiplier], np.int64), "score_shift": np.array([shift], np.int64)}
+    unit = float(block.arrays["scale"][0]) * steps[0] * steps[1]
+    multiplier, shift = score_multiplier(unit * SCORE_UNITS[block.kind])
+    mask = {"mask": integer_mask(block.arrays["mask"], unit)} if "mask" in block.arrays else {}
+    return {"score_multiplier": np.array([multiplier], np.int64), "score_shift": np.array([shift], np.int64), **mask}
 
 
 def _epsilon(block: Block, channels: int, source: Format) -> Ints:

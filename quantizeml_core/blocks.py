@@ -8,7 +8,8 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
     dense                 weight (F, Cin), Cin in C,H,W order when `flatten`
     conv_transpose2d      weight (F, C, kh, kw)            bias (F,)     `pads` are cropped; negative ones grow the output at its end
     multiply              two inputs of one rank; axes of size 1 are repeated, as numpy does
-    attention             three inputs: queries, keys, values; every pixel is a token, `groups` is the number of heads, `scale` (1,) multiplies the scores
+    attention             three inputs: queries, keys, values; every pixel is a token, `groups` is the number of heads, `scale` (1,) multiplies the scores,
+                          `mask` (1 or heads, queries, keys) is added to them, -inf hides a key
     embed                 pixels in reading order as one row, zeros in front where `table` (C, T) is longer, plus the table: class token and positions
     shift_attention       the same with powers of two for a softmax (`hardware_forms`)
     mad_normalize         the channels of each pixel divided by their mean absolute value
@@ -55,7 +56,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "add": Kind((), frozenset({"activation"}), inputs=2),
     "concat": Kind((), frozenset(), inputs=2),
     "multiply": Kind((), frozenset({"activation"}), inputs=2),
-    "attention": Kind(("scale",), frozenset(), inputs=3),
+    "attention": Kind(("scale", "mask"), frozenset(), inputs=3),
     "embed": Kind(("table",), frozenset()),
     "shift_attention": Kind(("scale",), frozenset(), inputs=3),
     "mad_normalize": Kind((), frozenset({"activation"})),

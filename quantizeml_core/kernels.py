@@ -114,7 +114,7 @@ def normalize(block: Block, x: Ints) -> Ints:
 def attention(block: Block, q: Ints, k: Ints, v: Ints) -> Ints:
     """Scaled dot-product attention of all pixels, then the usual tail."""
     multiplier, shift = (int(block.arrays[name][0]) for name in ("score_multiplier", "score_shift"))
-    return _post(block, attend(q, k, v, block.groups, multiplier, shift))
+    return _post(block, attend(q, k, v, block.groups, multiplier, shift, block.arrays.get("mask")))
 
 
 def embed(block: Block, x: Ints) -> Ints:

@@ -10,6 +10,7 @@ An index of an axis adds index * stride to the index of the dimension; an axis o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 BATCH = 1_000_003
 """Stands for an open batch: a prime that divides no other size."""
@@ -25,10 +26,15 @@ def sequence_axes(batch: int | None, length: int, channels: int) -> Axes:
 
 
 def regroup(axes: Axes, sizes: Sequence[int | None]) -> Axes | None:
-    """The factors dealt out to axes of these sizes, in order; a factor that spans two axes is split. None where a size divides none."""
+    """The factors dealt out to axes of these sizes, in order; a factor that spans two axes is split. None where a size divides none.
+
+    Arguments:
+        sizes: one that is not known is what the others leave.
+    """
     waiting, found = [f for axis in axes for f in axis], []
+    rest = prod(f[1] for f in waiting) // prod(s for s in sizes if s)
     for wanted in sizes:
-        size, axis = wanted or BATCH, []
+        size, axis = wanted or rest, []
         while size > 1:
             if not waiting:
                 return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantizeml_core.attention import ENTRIES, FRACTION, TABLE, attend, score_multiplier
+from quantizeml_core.attention import ENTRIES, FRACTION, TABLE, attend, integer_mask, score_multiplier, split_heads
 
 RNG = np.random.default_rng(0)
 
@@ -42,6 +42,26 @@ def test_it_is_near_softmax(tokens: int, sharpness: float) -> None:
     real = np.einsum("ntu,ncwu->ncwt", weights / weights.sum(axis=-1, keepdims=True), v)
     # Half a unit of u is 0.14 % of a weight, half a unit of e 2^-16 for each token; both average out over tokens, so one unit of v in 128 is far.
     assert np.abs(y - real).max() < 0.5
+
+
+@pytest.mark.parametrize("name", ["causal", "a bias for each head"])
+def test_a_mask_is_near_that_of_softmax(name: str) -> None:
+    sharpness, tokens = 1e-3, 32
+    q, k, v = drawn(16, tokens), drawn(16, tokens), drawn(16, tokens)
+    mask = np.where(np.tri(tokens, dtype=bool), 0, -np.inf)[None] if name == "causal" else RNG.normal(size=(2, tokens, tokens))
+    y = attend(q, k, v, 2, *score_multiplier(sharpness * np.log2(np.e) * 2**FRACTION), integer_mask(mask, sharpness)) / 2**FRACTION
+    a, b, c = (split_heads(t, 2) for t in (q, k, v))
+    scores = a @ b.swapaxes(-1, -2) * sharpness + mask
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    real = weights @ c / weights.sum(axis=-1, keepdims=True)
+    # As without a mask; half a score, 5e-4 of a weight, comes on top of it.
+    assert np.abs(split_heads(y, 2) - real).max() < 0.5
+
+
+def test_a_hidden_key_counts_for_nothing() -> None:
+    q, v = np.zeros((1, 1, 1, 3), np.int64), np.array([1, 5, 127]).reshape(1, 1, 1, 3)
+    mask = integer_mask(np.array([[[0, -np.inf, -np.inf], [0, 0, -1e9], [0, 0, 0]]]), 1e-12)
+    assert (attend(q, q, v, 1, *score_multiplier(1e-10), mask) / 2**FRACTION).ravel().round(2).tolist() == [1.0, 3.0, 44.33]
 
 
 @pytest.mark.parametrize("ratio", [1e-12, 3e-5, 0.5, 7.0])

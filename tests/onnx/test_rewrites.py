@@ -239,8 +239,8 @@ REFUSED = {
     "almost_gelu": ("(float[N,3] x) => (float[N,3] y) <float r = {1.4142}, float o = {1.0}, float h = {0.5}> "
                     "{ a = Div(x, r) e = Erf(a) p = Add(e, o) m = Mul(x, p) y = Mul(m, h) }", {}, "recognize_activation", "it is not equal"),
     "reshape_to_the_batch": ("(float[N,2,3] x, float[M,4] z) => (float[P,Q] y) <int64[1] m = {6}> "
-                             "{ s = Shape<end=1>(z) t = Concat<axis=0>(m, s) y = Reshape(x, t) }", {}, "fold_shape_arithmetic",
-                             "its target shape (6, 2 for a batch of 2) mixes the batch with other sizes"),
+                             "{ s = Shape<end=1>(z) p = Mul(s, s) t = Concat<axis=0>(m, p) y = Reshape(x, t) }", {}, "fold_shape_arithmetic",
+                             "its target shape (6, 4 for a batch of 2) mixes the batch with other sizes"),
 }
 
 

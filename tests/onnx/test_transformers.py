@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from quantizeml_core.api import Result, check_model, load_model, quantize_model
 from quantizeml_core.testing import decibels, differences
+from quantizeml_onnx.normalize import prepare
 from quantizeml_onnx.observe import session
+from quantizeml_onnx.rewrites import BUILTIN_REWRITES, sanitize
 from quantizeml_onnx.testing import boundaries
-from tests.support.onnx_transformers import vit
+from tests.support.onnx_transformers import Mask, vit
 
 X = np.random.default_rng(0).random((32, 1, 28, 28)).astype(np.float32)
 NETS = {"timm": vit("timm"), "timm, opset 13": vit("timm", elementary=True), "split": vit("split"), "apart": vit("apart"),
-        "a fixed batch": vit("timm", batch=1)}
+        "a fixed batch": vit("timm", batch=1), "torch": vit("torch"), "torch, a fixed batch": vit("torch", batch=1)}
 
 
 @pytest.fixture(scope="module", params=NETS)
@@ -53,12 +56,52 @@ def test_akida_says_which_document_lists_no_transformer() -> None:
         assert any(f"lacks `{capability}`" in m and "not listed by https://doc.brainchipinc.com" in m for m in messages)
 
 
-def test_an_attention_with_a_mask_stays_float_with_a_reason() -> None:
-    model = vit("apart", depth=1)
-    softmax = next(n for n in model.graph.node if n.op_type == "Softmax")
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((49, 49), np.float32), "mask"))
-    masked = onnx.helper.make_node("Add", [softmax.input[0], "mask"], ["masked"], name="masked")
-    softmax.input[0] = "masked"
-    model.graph.node.insert(list(model.graph.node).index(softmax), masked)
+def causal(tokens: int) -> np.ndarray:
+    return np.where(np.tri(tokens, dtype=bool), 0, -np.inf)[None, None]
+
+
+MASKS: dict[str, Mask] = {
+    "causal, added": lambda w, x, t: w.op("Add", x, w.constant(causal(t), np.float32)),
+    "causal, chosen": lambda w, x, t: w.op("Where", w.constant(np.tri(t), np.bool_), x, w.constant(-1e9, np.float32)),
+    "hidden keys, chosen": lambda w, x, t: w.op("Where", w.constant(np.arange(t) % 3 == 1, np.bool_), w.constant(-np.inf, np.float32), x),
+    "a bias for each head": lambda w, x, t: w.op("Add", w.constant(w.rng.normal(size=(4, t, t)), np.float32), x),
+    "scaled behind it": lambda w, x, t: w.op("Mul", w.op("Add", x, w.constant(w.rng.normal(size=(t, t)), np.float32)), w.constant(0.5, np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_constant_mask_is_part_of_the_attention(name: str, tmp_path: object) -> None:
+    model = vit("apart", depth=1, mask=MASKS[name])
     result = quantize_model(model, samples=X)
-    assert result.blueprint.stops and "attention" not in {b.kind for b in result.blueprint.blocks}
+    attention = next(b for b in result.program.blocks if b.kind == "attention")
+    assert not result.blueprint.stops and "mask" in attention.arrays
+    again = load_model(result.save(f"{tmp_path}/masked.onnx"))
+    assert differences(result.program, {"x": X[:4]}, lambda feeds: boundaries(again, feeds)) == ()
+    logits = [session(m.SerializeToString()).run(None, {"x": X})[0] for m in (model, result.model)]
+    assert decibels(*logits) > 30
+
+
+REFUSED: dict[str, tuple[Mask, str]] = {
+    "a mask that is computed": (lambda w, x, t: w.op("Add", x, w.op("Abs", x)), "its scores are no product of queries and keys"),
+    "a token that sees nothing": (lambda w, x, t: w.op("Add", x, w.constant(np.full((t, 1), -np.inf), np.float32)), "its mask hides every token"),
+    "one for each sample": (lambda w, x, t: w.op("Add", x, w.constant(np.zeros((32, 1, t, t)), np.float32)), "its mask has the shape (32, 1, 49, 49)"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_another_mask_stays_float_with_a_reason(name: str) -> None:
+    mask, reason = REFUSED[name]
+    _, _, refused = sanitize(prepare(vit("apart", depth=1, mask=mask)), BUILTIN_REWRITES)
+    assert any(r.rewrite == "attention" and r.reason.startswith(reason) for r in refused), refused
+
+
+def test_sizes_that_only_the_batch_hides_are_known() -> None:
+    """A network of a fixed batch runs with any: the batch is followed through heads, rows and a class token."""
+    net = prepare(vit("torch", batch=1, depth=1))
+    float_net, x = net_bytes(net), X[:3]
+    single = np.vstack([session(vit("torch", batch=1, depth=1).SerializeToString()).run(None, {"x": x[i : i + 1]})[0] for i in range(3)])
+    np.testing.assert_allclose(session(float_net).run(None, {"x": x})[0], single, atol=1e-5)  # float32 in another order
+
+
+def net_bytes(model: ir.Model) -> bytes:
+    return ir.to_proto(model).SerializeToString()

@@ -36,7 +36,7 @@ def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
         return (weights @ v).swapaxes(-1, -2).reshape(inputs[2].shape)
     if block.kind == "attention":
         q, k, v = (t.reshape(len(t), block.groups, t.shape[1] // block.groups, -1).swapaxes(-1, -2) for t in inputs)
-        scores = q @ k.swapaxes(-1, -2) * float(block.arrays["scale"][0])
+        scores = q @ k.swapaxes(-1, -2) * float(block.arrays["scale"][0]) + block.arrays.get("mask", 0.0)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         mean = weights @ v / weights.sum(axis=-1, keepdims=True)
         return mean.swapaxes(-1, -2).reshape(inputs[2].shape)

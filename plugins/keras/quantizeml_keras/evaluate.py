@@ -74,7 +74,9 @@ def _attention(at: Mapping[str, Any], *inputs: Tensor) -> Tensor:
         return ops.transpose(ops.reshape(x, (-1, x.shape[1] * x.shape[2], at["heads"], x.shape[3] // at["heads"])), (0, 2, 1, 3))
 
     q, k, v = map(tokens, inputs)
-    weights = at.get("weights", ops.softmax)(ops.multiply(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))), at["scale"]))
+    scores = ops.multiply(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))), at["scale"])
+    scores = scores if at.get("mask") is None else ops.add(scores, _as(at["mask"], scores))
+    weights = at.get("weights", ops.softmax)(scores)
     return ops.reshape(ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3)), (-1, *inputs[2].shape[1:]))
 
 

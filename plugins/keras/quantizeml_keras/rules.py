@@ -119,7 +119,7 @@ def _attention(kind: str, target: Target, match: Match) -> Block | Miss:
     if refusal := target.lacks({kind: True}):
         return Miss(refusal)
     block = Block(node.name, kind, match.inputs, match.output, groups=node.native["heads"])
-    return block.with_arrays(scale=np.array([node.native["scale"]]))
+    return block.with_arrays(scale=np.array([node.native["scale"]]), mask=node.native.get("mask"))
 
 
 def _mad_normalize(target: Target, match: Match) -> Block | Miss:

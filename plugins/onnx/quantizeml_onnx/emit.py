@@ -107,6 +107,8 @@ def initializer(program: Program, block: Block, parameter: str) -> np.ndarray:
         return block.arrays.get("pad_value", np.zeros(channels, np.int32)).astype(np.int32)
     if parameter == "Table":
         return block.arrays[array].astype(np.int32)[None, :, None]
+    if parameter == "Mask":
+        return block.arrays[array].astype(np.int32)[None]
     if parameter in ("Shift", "ActShift", "ScoreShift"):
         power = np.exp2(block.arrays[array].astype(np.float64)).astype(np.float32)
         return _broadcast(block, power).reshape(wide)

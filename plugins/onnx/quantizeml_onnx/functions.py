@@ -118,18 +118,23 @@ def _attention(program: Program, block: Block) -> Body:
         return [f"{name}c = Cast <to = 11> ({source})", f"{name}s = Constant <value_ints = [0, {block.groups}, {count // block.groups}, -1]> ()",
                 f"{name}h = Reshape ({name}c, {name}s)"]
 
+    masked = "mask" in block.arrays
+    added = ["mask = Cast <to = 11> (Mask)", "a = Add (a0, mask)", f"hidden = Constant <value = double {{{float(attention.HIDDEN)}}}> ()",
+             "seen = Greater (mask, hidden)", "none = Constant <value = double {0.0}> ()"]
     lines = [
-        *heads("q", "X", inner), *heads("k", "Y", inner), *heads("v", "V", channels), "qt = Transpose <perm = [0, 1, 3, 2]> (qh)", "a = MatMul (qt, kh)",
+        *heads("q", "X", inner), *heads("k", "Y", inner), *heads("v", "V", channels), "qt = Transpose <perm = [0, 1, 3, 2]> (qh)", "a0 = MatMul (qt, kh)",
+        *(added if masked else ["a = Identity (a0)"]),
         "last = Constant <value_ints = [-1]> ()", "top = ReduceMax (a, last)", "below = Sub (top, a)", "m = Cast <to = 11> (ScoreScale)",
         "f0 = Cast <to = 11> (ScoreShift)", "r = Div (m, f0)", "x0 = Mul (below, r)", "half = Constant <value = double {0.5}> ()", "x1 = Add (x0, half)",
         "x2 = Floor (x1)", "most = Constant <value = double {4095.0}> ()", "x3 = Min (x2, most)", "u = Cast <to = 7> (x3)",
-        f"table = Constant <value = double[{attention.ENTRIES}] {{{', '.join(f'{e}.0' for e in attention.TABLE)}}}> ()", "e = Gather (table, u)",
+        f"table = Constant <value = double[{attention.ENTRIES}] {{{', '.join(f'{e}.0' for e in attention.TABLE)}}}> ()", "e0 = Gather (table, u)",
+        "e = Where (seen, e0, none)" if masked else "e = Identity (e0)",
         "total = ReduceSum (e, last)", "vt = Transpose <perm = [0, 1, 3, 2]> (vh)", "n = MatMul (e, vt)", "big = Constant <value = double {512.0}> ()",
         "n0 = Mul (n, big)", "n1 = Add (n0, total)", "two = Constant <value = double {2.0}> ()", "tt = Mul (total, two)", "y0 = Div (n1, tt)", "y1 = Floor (y0)",
         "y2 = Transpose <perm = [0, 1, 3, 2]> (y1)", f"ys = Constant <value_ints = {size}> ()", "y3 = Reshape (y2, ys)", "sum = Cast <to = 6> (y3)",
     ]
     low, high = (end << attention.FRACTION for end in program.formats[block.inputs[2]].range)
-    return _ended(program, block, lines, (np.full(channels, low, np.int64), np.full(channels, high, np.int64)), f"h{block.groups}c{channels}_{inner}_{height}_{width}")
+    return _ended(program, block, lines, (np.full(channels, low, np.int64), np.full(channels, high, np.int64)), f"h{block.groups}c{channels}_{inner}_{height}_{width}{'m' if masked else ''}")
 
 
 def _shift_attention(program: Program, block: Block) -> Body:

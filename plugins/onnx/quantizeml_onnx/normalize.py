@@ -8,7 +8,6 @@ Arrays are shared with the caller's model, which is not modified. The copy compu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,8 +20,9 @@ from quantizeml_core.names import Names
 
 from . import opset
 from .rewrites.driver import remove_dead
-from .rewrites.graph import dims, is_constant, stored
+from .rewrites.graph import dims, is_constant
 from .shapes import infer
+from .static_batch import free_batch
 
 BATCH = "N"
 
@@ -117,7 +117,7 @@ def _dimensions(model: ir.Model, input_shape: InputShape) -> None:
     _forget(graph)
     if any(isinstance(v.shape[0], int) for v in _batched(graph)):
         infer(model)
-        _free_reshapes(graph)
+        free_batch(graph)
         _forget(graph)
     for value in _batched(graph):
         value.shape = ir.Shape([BATCH, *value.shape[1:]])
@@ -168,20 +168,3 @@ def _forget(graph: ir.Graph) -> None:
         if not value.is_graph_output():
             value.type = None
 
-
-def _free_reshapes(graph: ir.Graph) -> None:
-    """Reshape to a constant [batch, ...] that keeps axis 0 becomes [0, ...], which copies it: a static export then runs with any batch."""
-    for node in graph:
-        if node.op_type == "Reshape" and (target := _copies_batch(node)) is not None:
-            value = ir.Value(name=f"{node.outputs[0].name}/shape", shape=ir.Shape(target.shape), type=ir.TensorType(ir.DataType.INT64))
-            value.const_value = ir.tensor(target, name=value.name)
-            graph.register_initializer(value)
-            node.replace_input_with(1, value)
-
-
-def _copies_batch(node: ir.Node) -> np.ndarray | None:
-    before, after, target = dims(node.inputs[0]), dims(node.outputs[0]), stored(node.inputs[1])
-    if is_constant(node.inputs[0]) or target is None or not before or not after or None in (*before, *after):
-        return None
-    kept = before[0] == after[0] == target.reshape(-1)[0] and math.prod(before[1:]) == math.prod(after[1:]) and 0 not in after
-    return np.array([0, *after[1:]], np.int64) if kept else None

@@ -61,7 +61,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
 
     return (
         rule("add", P("Add") >> P.opt(RELU), _add),
-        rule("attention", P("Attention"), _attention),
+        rule("attention", P("Attention") | P("MaskedAttention"), _attention),
         rule("concat", P("Concat"), _concat),
         rule("conv2d", P("Conv", guards.not_depthwise) >> POST, partial(_convolution, "conv2d")),
         rule("conv_transpose2d", P("ConvTranspose", guards.transposed) >> P.opt(RELU | TABLE), _transposed),
@@ -154,7 +154,9 @@ def _attention(target: Target, match: Match) -> Block | Miss:
     heads, scale = operand(view, node, 3), operand(view, node, 4)
     if refusal := target.lacks({"attention": True}):
         return Miss(refusal)
-    return Block(node.name, "attention", match.inputs, match.output, groups=int(heads[1]), arrays={"scale": np.asarray(scale).reshape(1)})
+    mask = operand(view, node, 6)
+    arrays = {"scale": np.asarray(scale).reshape(1), **({} if mask is None else {"mask": mask})}
+    return Block(node.name, "attention", match.inputs, match.output, groups=int(heads[1]), arrays=arrays)
 
 
 def _embed(target: Target, match: Match) -> Block | Miss:

@@ -26,6 +26,7 @@ from . import (
     gemm,
     global_average_pool,
     identity_conv,
+    known_sizes,
     layer_normalization,
     leaky_relu,
     lone_normalization,
@@ -43,6 +44,7 @@ from .model import Applied, Op, Proposal, Refusal, Refused, Rewrite
 BUILTIN_REWRITES: tuple[Rewrite, ...] = (
     noop.REWRITE,
     constant_folding.REWRITE,
+    known_sizes.REWRITE,
     static_reshape.REWRITE,
     entry_transpose.REWRITE,
     flatten.REWRITE,
@@ -68,6 +70,7 @@ BUILTIN_REWRITES: tuple[Rewrite, ...] = (
     rows.TOKEN,
     rows.MEAN,
     attention.REWRITE,
+    attention.STRAIGHTEN,
     channels_first.REWRITE,
     channels_first.MERGE,
     sum.REWRITE,

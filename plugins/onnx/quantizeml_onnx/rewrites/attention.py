@@ -1,15 +1,16 @@
 """Attention spelled out on sequences becomes one operation on their images of one row.
 
-    Reshape(Transpose(softmax(Q K scale) V; 0, 2, 1, 3); N, T, C) = S Attention(q, k, v)
+    f(softmax(Q K scale + mask) V) = S Attention(q, k, v)          f: reshapes and transpositions to a sequence (`rows`)
 
-Q, K and V are pictures of images: reached from a sequence S x (`rows`) by reshapes, transpositions, slices and factors, whatever their order and number.
+Q, K and V are pictures of images: reached from a sequence S x by reshapes, transpositions, slices and factors, whatever their order and number.
 Each picture is a list of axes, each axis a list of factors (dimension, size, stride) of the image; a fused projection of queries, keys and values leaves an
-offset along the channels, which the 1x1 convolution that wrote them is cut at.
+offset along the channels, which the 1x1 convolution that wrote them is cut at. What f makes of the product is a picture too, of the attention's result.
+A mask is a constant, added to the scores or put in their place by Where.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,19 +19,33 @@ import onnx_ir as ir
 from quantizeml_core.pictures import Axes, channels, heads, regroup, sequence_axes
 
 from .functions import DOMAIN
-from .graph import attribute, attributes, constant, dims, operand, producer, scalar
+from .graph import attribute, attributes, constant, dims, in_order, is_constant, operand, producer, scalar, stored
 from .model import Op, Proposal, Refusal, Rewrite
-from .rows import Lens, as_sequence, perm_of, sequence
+from .rows import FORMS, Lens, as_sequence, lens_of, perm_of, sequence
+from .static_reshape import target_chain
+
 
 @dataclass(frozen=True)
 class Picture:
     """What a tensor shows of a sequence: axes of factors (`n`, `t` or `c`; size; stride), an offset along the channels, a factor of the values."""
 
-    lens: Lens
+    of: Lens | Product
     axes: Axes
     offset: int = 0
     scale: float = 1.0
     nodes: tuple[ir.Node, ...] = ()
+
+
+@dataclass(frozen=True)
+class Product:
+    """softmax(scores) V, and what it is made of; `reason` when it is not one that an attention computes."""
+
+    operands: tuple[Picture, ...]
+    heads: int
+    scale: float
+    mask: np.ndarray | None
+    nodes: tuple[ir.Node, ...]
+    reason: str = ""
 
 
 def picture(value: ir.Value | None) -> Picture | None:
@@ -39,13 +54,19 @@ def picture(value: ir.Value | None) -> Picture | None:
     if lens is not None:
         batch, width, _, length = dims(lens.image)
         return Picture(lens, sequence_axes(batch, length, width))
-    node = None if value is None else value.producer()
-    change = CHANGES.get(node.op_type) if node is not None and not node.domain else None
+    node = None if value is None or value.producer() is None or value.producer().domain else value.producer()
+    if node is not None and node.op_type == "MatMul" and producer(node.inputs[0], "Softmax"):
+        return _of_product(node)
+    change = None if node is None else CHANGES.get(node.op_type)
     source = None if change is None else next((v for v in node.inputs if v is not None and constant(v) is None), None)
     before = None if source is None else picture(source)
-    after = None if before is None else change(node, before) if node.op_type != "Split" else _part(node, before, value)
+    if before is None or isinstance(before.of, Product) and before.of.reason:
+        return before
+    after = change(node, before) if node.op_type != "Split" else _part(node, before, value)
     return None if after is None else replace(after, nodes=(*before.nodes, node))
 
+
+# ---- what an operation makes of a picture
 
 def _reshaped(node: ir.Node, before: Picture) -> Picture | None:
     shape = dims(node.outputs[0])
@@ -96,92 +117,188 @@ def _at(before: Picture, axis: int, start: int, size: int, keep: bool) -> Pictur
     return replace(before, axes=(*before.axes[:axis], *stretch, *before.axes[axis + 1:]), offset=offset)
 
 
-def _squeezed(node: ir.Node, before: Picture) -> Picture | None:
-    return _reshaped(node, before)
-
-
 def _multiplied(node: ir.Node, before: Picture) -> Picture | None:
-    factor = next((f for v in node.inputs if (f := scalar(v)) is not None), None)
-    if factor is None or node.op_type == "Div" and scalar(node.inputs[1]) is None:
+    factor = _factor(node)
+    return None if factor is None else replace(before, scale=before.scale * factor)
+
+
+def _factor(node: ir.Node) -> float | None:
+    """The number that a Mul or a Div multiplies its other operand by."""
+    found = next((f for v in node.inputs if (f := scalar(v)) is not None), None)
+    if found is None or node.op_type == "Div" and scalar(node.inputs[1]) is None:
         return None
-    return replace(before, scale=before.scale * (factor if node.op_type == "Mul" else 1 / factor))
+    return found if node.op_type == "Mul" else 1 / found
 
 
-CHANGES = {"Reshape": _reshaped, "Transpose": _transposed, "Gather": _gathered, "Slice": _sliced, "Squeeze": _squeezed, "Unsqueeze": _squeezed,
+CHANGES = {"Reshape": _reshaped, "Transpose": _transposed, "Gather": _gathered, "Slice": _sliced, "Squeeze": _reshaped, "Unsqueeze": _reshaped,
            "Mul": _multiplied, "Div": _multiplied, "Split": _part}
 
 
-def rewrite(node: ir.Node) -> Proposal | Refusal | None:
-    """The whole attention, from the pictures of its operands to the sequence of its result."""
-    turned = producer(node.inputs[0], "Transpose")
-    mean = producer(turned.inputs[0], "MatMul") if perm_of(turned) == (0, 2, 1, 3) else None
-    softmax = None if mean is None else producer(mean.inputs[0], "Softmax")
-    if softmax is None or attribute(softmax, "axis", -1) not in (-1, 3) or len(dims(node.outputs[0]) or ()) != 3:
+# ---- the product of a softmax and its values
+
+def _of_product(node: ir.Node) -> Picture | None:
+    """The result of an attention, (N, heads, T, C / heads) or with batch and heads as one axis, as a picture of a sequence."""
+    found = _product(node)
+    if found is None:
         return None
-    factors, scores = _factors(softmax.inputs[0])
+    if found.reason:
+        return Picture(found, ())
+    batch, _, _, length = dims(found.operands[0].of.image)
+    width, whole = channels(found.operands[2].axes), dims(node.outputs[0])
+    split = regroup(sequence_axes(batch, length, width), (batch, length, found.heads, width // found.heads))
+    apart = (split[0], split[2], split[1], split[3])
+    return Picture(found, apart if len(whole) == 4 else ((*split[0], *split[2]), split[1], split[3]))
+
+
+def _product(mean: ir.Node) -> Product | None:
+    softmax = producer(mean.inputs[0], "Softmax")
+    rank = len(dims(mean.outputs[0]) or ())
+    if rank not in (3, 4) or attribute(softmax, "axis", -1) not in (-1, rank - 1):
+        return None
+    inner, scale, mask, scores = _scores(softmax.inputs[0])
     if scores is None:
-        return Refusal("its scores are no product of queries and keys: a mask or a bias is not supported")
-    pictures = [picture(v) for v in (*scores.inputs, mean.inputs[1])]
-    if not all(pictures):
+        return Product((), 0, 0.0, None, (mean,), "its scores are no product of queries and keys, or a mask that is computed is added to them")
+    operands = tuple(picture(v) for v in (*scores.inputs, mean.inputs[1]))
+    if not all(operands) or not all(isinstance(p.of, Lens) for p in operands):
         return None
-    count = _heads(*pictures)
-    if count is None or pictures[2].scale != 1:
-        return Refusal("its queries, keys and values do not split the channels into heads of one size")
-    if not all(_whole(p) or _cuttable(p) for p in pictures):
-        return Refusal("its queries, keys and values are parts of something else than the output of one dense layer")
-    scale = float(np.prod([pictures[0].scale, pictures[1].scale, *(f for f, _ in factors)]))
-    inner = _ordered([*(n for p in pictures for n in p.nodes), scores, *(n for _, n in factors), softmax, mean, turned, node])
-    context = tuple(dict.fromkeys(n for p in pictures for n in (*_cuttable(p), *p.lens.nodes)))
-    return Proposal(inner, as_sequence(_attention(pictures, count, scale)), context, "true")
+    count, reason = _heads(*operands), ""
+    if count is None or operands[2].scale != 1:
+        reason = "its queries, keys and values do not split the channels into heads of one size"
+    elif not all(_whole(p) or _cuttable(p) for p in operands):
+        reason = "its queries, keys and values are parts of something else than the output of one dense layer"
+    elif isinstance(mask := _mask(mask, count, operands), str):
+        reason = mask
+    nodes = (*(n for p in operands for n in p.nodes), scores, *inner, softmax, mean)
+    return Product(operands, count or 0, scale * operands[0].scale * operands[1].scale, mask, nodes, reason)
 
 
-def _factors(value: ir.Value) -> tuple[list[tuple[float, ir.Node]], ir.Node | None]:
-    """Scalars on the way from the scores to the softmax, and the product that makes the scores."""
-    node, found = value.producer(), []
-    while node is not None and node.op_type in ("Mul", "Div") and (factor := scalar(node.inputs[1])) is not None:
-        found.append((factor if node.op_type == "Mul" else 1 / factor, node))
-        node = node.inputs[0].producer()
-    return found[::-1], node if node is not None and node.op_type == "MatMul" else None
+def _scores(value: ir.Value) -> tuple[tuple[ir.Node, ...], float, np.ndarray | None, ir.Node | None]:
+    """What stands between the product of queries and keys and the softmax: the nodes, a factor, a mask, and that product."""
+    node, found, scale, mask = value.producer(), [], 1.0, None
+    while node is not None and not node.domain and node.op_type in STEPS:
+        step = STEPS[node.op_type](node)
+        if step is None:
+            return (), scale, mask, None
+        data, factor, added = step
+        mask = mask if added is None else added * scale if mask is None else mask + added * scale
+        scale, node, found = scale * factor, data.producer(), [node, *found]
+    return tuple(found), scale, mask, node if node is not None and node.op_type == "MatMul" and not node.domain else None
+
+
+Step = tuple[ir.Value, float, "np.ndarray | None"]
+
+
+def _scaled(node: ir.Node) -> Step | None:
+    factor = _factor(node)
+    return None if factor is None else (next(v for v in node.inputs if not is_constant(v)), factor, None)
+
+
+def _added(node: ir.Node) -> Step | None:
+    known = next((v for v in node.inputs if is_constant(v)), None)
+    return None if known is None else (next((v for v in node.inputs if not is_constant(v)), known), 1.0, constant(known))
+
+
+def _chosen(node: ir.Node) -> Step | None:
+    """Where(seen, scores, lowest), or with the two in the other order."""
+    seen = stored(node.inputs[0])
+    data, lowest = (node.inputs[1], scalar(node.inputs[2])) if is_constant(node.inputs[2]) else (node.inputs[2], scalar(node.inputs[1]))
+    if seen is None or lowest is None or lowest > LOWEST:
+        return None
+    return data, 1.0, np.where(seen if data is node.inputs[1] else ~seen, 0.0, -np.inf)
+
+
+STEPS: dict[str, Callable[[ir.Node], Step | None]] = {"Mul": _scaled, "Div": _scaled, "Add": _added, "Where": _chosen}
+LOWEST = -1e4
+"""A score put to this, or to less, counts for nothing."""
+
+
+def _mask(mask: np.ndarray | None, count: int, operands: Sequence[Picture]) -> np.ndarray | str | None:
+    """(1 or heads, queries, keys), None without one; or why it is not supported."""
+    if mask is None:
+        return None
+    queries, keys = (dims(p.of.image)[3] for p in operands[:2])
+    wide = mask.reshape((1,) * max(4 - mask.ndim, 0) + mask.shape)
+    if wide.ndim > 4 or wide.shape[0] != 1 or wide.shape[1] not in (1, count):
+        return f"its mask has the shape {mask.shape}, only one for all samples is supported, for all heads or for each"
+    whole = np.broadcast_to(np.where(wide <= LOWEST, -np.inf, wide)[0], (wide.shape[1], queries, keys))
+    return "its mask hides every token from one" if np.isinf(whole).all(axis=-1).any() else whole
 
 
 def _heads(q: Picture, k: Picture, v: Picture) -> int | None:
     """Number of heads when each operand has its axes where an attention wants them."""
-    (batch, _, _, queries), (*_, keys) = dims(q.lens.image), dims(k.lens.image)
-    return heads(q.axes, k.axes, v.axes, batch, (queries, keys)) if dims(v.lens.image)[3] == keys else None
+    (batch, _, _, queries), (*_, keys) = dims(q.of.image), dims(k.of.image)
+    return heads(*(_apart(p.axes) for p in (q, k, v)), batch, (queries, keys)) if dims(v.of.image)[3] == keys else None
 
 
-def _ordered(nodes: Sequence[ir.Node]) -> tuple[ir.Node, ...]:
-    return tuple(sorted(dict.fromkeys(nodes), key=lambda n: _position(n)))
+def _apart(axes: Axes) -> Axes:
+    """Batch and heads as two axes, where they are one."""
+    return axes if len(axes) != 3 else (axes[0][:1], axes[0][1:], *axes[1:])
 
 
-def _position(node: ir.Node) -> int:
-    return next(i for i, n in enumerate(node.graph) if n is node)
+# ---- the rewrites
+
+def rewrite(node: ir.Node) -> Proposal | Refusal | None:
+    """The whole attention, from the pictures of its operands to the sequence of its result."""
+    found = picture(node.outputs[0])
+    if found is None or not isinstance(found.of, Product):
+        return None
+    product = found.of
+    if product.reason:
+        return Refusal(product.reason) if node.inputs[0] is product.nodes[-1].outputs[0] else None
+    form = _form(found, *(dims(product.operands[0].of.image)[i] for i in (0, 3)), channels(product.operands[2].axes))
+    if form is None or found.scale != 1:
+        return None
+    nodes = in_order((*product.nodes, *found.nodes))
+    context = in_order((*(n for p in product.operands for n in (*_cuttable(p), *p.of.nodes)), *_targets(nodes)))
+    return Proposal(nodes, form(_attention(product)), context, "true")
 
 
-def _attention(pictures: Sequence[Picture], count: int, scale: float) -> Op:
-    tensors = [_cut(p) for p in pictures]
-    (batch, queries, _, length), values = dims(pictures[0].lens.image), _channels(pictures[2])
-    split, whole = np.array([0, count, -1, length]), np.array([0, values, 1, length])
-    return Op("Attention", (*tensors, split, np.array(scale), whole), domain=DOMAIN, shape=(batch, values, 1, length))
+def straighten(node: ir.Node) -> Proposal | Refusal | None:
+    """A sequence that reshapes and transpositions lead back to, in one of its forms."""
+    found = picture(node.outputs[0])
+    if found is None or not isinstance(found.of, Lens) or found.scale != 1 or not _whole(found) or len(found.nodes) < 2 or lens_of(node.outputs[0]):
+        return None
+    batch, width, _, length = shape = dims(found.of.image)
+    form = _form(found, batch, length, width)
+    if form is None:
+        return None
+    context = in_order((*found.of.nodes, *found.nodes[:-1], *_targets(found.nodes)))
+    image = Op("Identity", (found.of.image,), shape=shape)
+    return Proposal(found.nodes[-1:], found.of.nodes[-1].outputs[0] if form is as_sequence else form(image), context, "true")
 
 
-def _channels(p: Picture) -> int:
-    return channels(p.axes)
+def _targets(nodes: Sequence[ir.Node]) -> tuple[ir.Node, ...]:
+    """The nodes that compute the shapes of reshapes."""
+    return tuple(n for node in nodes if node.op_type == "Reshape" and not is_constant(node.inputs[1]) for n in target_chain(node) or ())
+
+
+def _form(found: Picture, batch: int | None, length: int, width: int) -> Callable[[Op], Op] | None:
+    """How the result of an attention is put into the shape of a sequence that a picture has."""
+    n, t, c = sequence_axes(batch, length, width)
+    return next((back for order, back in FORMS if found.axes == order(n, t, c)), None)
+
+
+def _attention(product: Product) -> Op:
+    tensors = [_cut(p) for p in product.operands]
+    (batch, _, _, length), values = dims(product.operands[0].of.image), channels(product.operands[2].axes)
+    given = (*tensors, np.array([0, product.heads, -1, length]), np.array(product.scale), np.array([0, values, 1, length]))
+    name, mask = ("Attention", ()) if product.mask is None else ("MaskedAttention", (product.mask,))
+    return Op(name, (*given, *mask), domain=DOMAIN, shape=(batch, values, 1, length))
 
 
 def _whole(p: Picture) -> bool:
-    return _channels(p) == dims(p.lens.image)[1]
+    return channels(p.axes) == dims(p.of.image)[1]
 
 
 def _cuttable(p: Picture) -> tuple[ir.Node, ...]:
     """The convolution whose filters are cut at, once nothing has still to be folded into it; none for a whole image."""
-    conv = None if _whole(p) else producer(p.lens.image, "Conv")
+    conv = None if _whole(p) else producer(p.of.image, "Conv")
     return () if conv is None or attribute(conv, "group", 1) != 1 or constant(conv.inputs[1]) is None else (conv,)
 
 
 def _cut(p: Picture) -> ir.Value | Op:
     """The channels that a picture shows: the image, or the convolution that wrote it with some of its filters."""
-    image, wanted = p.lens.image, _channels(p)
+    image, wanted = p.of.image, channels(p.axes)
     batch, _, _, length = dims(image)
     if _whole(p):
         return image
@@ -192,4 +309,5 @@ def _cut(p: Picture) -> ir.Value | Op:
     return Op("Conv", inputs, attributes(conv), shape=(batch, wanted, 1, length))
 
 
-REWRITE = Rewrite("attention", rewrite, ("Reshape",))
+REWRITE = Rewrite("attention", rewrite, ("Reshape", "Transpose"))
+STRAIGHTEN = Rewrite("straighten_sequence", straighten, ("Reshape", "Transpose", "Squeeze", "Unsqueeze"))

@@ -4,7 +4,7 @@ behind each operation. T turns an image channels last, or one of a single row in
     f(T x)            = T f(x)                        an activation
     T x + T y         = T (x + y)                     and a product
     T x * c, T x + c  = T (x * c'), T (x + c')        c, one number per channel, moved to axis 1
-    T x @ W           = T Conv(x, W^T)                1x1
+    T x @ W           = T Conv(x, W^T)                1x1; a Gemm too
     LN(T x)           = T Conv(T' LN'(T x), gamma)     gamma and beta taken out into a depthwise convolution of one pixel
     Conv(Conv(x, diag g), W)  =  Conv(x, W diag g)    and that into a 1x1 convolution behind it
     T' T x            = x                             T: NCHW to NHWC, T': back
@@ -19,19 +19,21 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from . import rows
+from .gemm import DEFAULTS, NORMAL
 from .graph import Dims, attribute, attributes, constant, dims, is_constant, operand, private, producer
 from .model import Expression, Op, Proposal, Refusal, Rewrite
-from .rows import FIRST, LAST, Lens, perm_of, sequence
+from .rows import FIRST, LAST, Lens, perm_of
 
 POINTWISE = {"kernel_shape": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1), "dilations": (1, 1)}
 ACTIVATIONS = ("Clip", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Swish", "Tanh")
 
 
 def lens_of(value: ir.Value | None) -> Lens | None:
-    """How a tensor shows an image: channels last, or as a sequence."""
+    """How a tensor shows an image: channels last, or as a sequence in one of its forms."""
     turned = producer(value, "Transpose")
     if perm_of(turned) != LAST or dims(value) is None:
-        return sequence(value)
+        return rows.lens_of(value)
     return Lens((turned,), turned.inputs[0], lambda inner: Op("Transpose", (inner,), {"perm": LAST}), _swapped)
 
 
@@ -84,6 +86,15 @@ def _matmul(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
     return lens.back(Op("Conv", (lens.image, kernel), {**POINTWISE, "group": 1}, name=f"{node.name}/pointwise", shape=shape))
 
 
+def _gemm(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
+    weight, bias, form = constant(node.inputs[1]), operand(node, 2), {name: attribute(node, name, default) for name, default in DEFAULTS.items()}
+    if weight is None or form != NORMAL or bias is not None and constant(bias) is None:
+        return None
+    shape, given = lens.shape(dims(node.outputs[0])), () if bias is None else (constant(bias).reshape(-1),)
+    kernel = Op("Conv", (lens.image, weight[:, :, None, None], *given), {**POINTWISE, "group": 1}, name=f"{node.name}/pointwise", shape=shape)
+    return lens.back(kernel)
+
+
 def _normalization(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
     gamma, beta, shape, rank = constant(operand(node, 1)), constant(operand(node, 2)), dims(lens.image), len(dims(x))
     if attribute(node, "axis", -1) not in (-1, rank - 1) or gamma is None or operand(node, 2) is not None and beta is None:
@@ -111,7 +122,8 @@ def _back(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
 
 
 MOVES: Mapping[str, Callable[[ir.Node, ir.Value, Lens], Expression | None]] = {
-    **dict.fromkeys(ACTIVATIONS, _activation), "Add": _joined, "Mul": _joined, "MatMul": _matmul, "LayerNormalization": _normalization, "Transpose": _back,
+    **dict.fromkeys(ACTIVATIONS, _activation), "Add": _joined, "Mul": _joined, "MatMul": _matmul, "Gemm": _gemm,
+    "LayerNormalization": _normalization, "Transpose": _back,
 }
 
 REWRITE = Rewrite("channels_first", rewrite, tuple(MOVES))

@@ -156,7 +156,7 @@ class _Builder:
 
     def _initializer(self, name: str, array: np.ndarray) -> ir.Value:
         value = ir.Value(name=name)
-        kept = array.astype(self._float()) if array.dtype == np.float64 else np.ascontiguousarray(array)
+        kept = array.astype(self._float()) if array.dtype == np.float64 else np.ascontiguousarray(array).reshape(array.shape)
         value.const_value = ir.Tensor(kept, name=name)
         value.shape, value.type = ir.Shape(kept.shape), ir.TensorType(value.const_value.dtype)
         if array.dtype == np.float64:

@@ -74,7 +74,7 @@ def _product(peaks: Sequence[Peak], _: Arrays) -> tuple[Peak, int]:
 
 
 def _quotient(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
-    smallest = float(np.min(np.abs(arrays[1]), initial=math.inf))
+    smallest = float(np.min(np.abs(arrays[1].astype(np.float64)), initial=math.inf))
     return _top((peaks[0] / smallest if smallest else math.inf, *peaks)), 2
 
 
@@ -132,7 +132,7 @@ GROWTH: Mapping[str, Growth] = {
     "Add": _sum, "Sub": _sum, "Sum": _sum, "Mul": _product, "Div": _quotient, "PRelu": _product, "Conv": _linear(0), "MatMul": _matmul_growth,
     "Softmax": _softmax_growth, "Pow": _power_growth,
     "Gemm": _gemm_growth, "BatchNormalization": _normalized, "ReduceMean": _mean_growth, "GlobalAveragePool": _mean_growth,
-    "AveragePool": _mean_growth, "LayerNormalization": _layer_growth, "Attention": _attention_growth, "Tokens": _sum,
+    "AveragePool": _mean_growth, "LayerNormalization": _layer_growth, "Attention": _attention_growth, "MaskedAttention": _attention_growth, "Tokens": _sum,
 }
 
 
@@ -272,7 +272,7 @@ def _tokens(x: Arrays, a: Attributes) -> np.ndarray:
 
 def _attention(x: Arrays, a: Attributes) -> np.ndarray:
     q, k, v = (t.reshape(len(t), int(x[3][1]), -1, t.shape[2] * t.shape[3]) for t in x[:3])
-    weights = _softmax(np.swapaxes(q, 2, 3) @ k * x[4])
+    weights = _softmax(np.swapaxes(q, 2, 3) @ k * x[4] + (x[6] if len(x) > 6 else 0.0))
     return np.swapaxes(weights @ np.swapaxes(v, 2, 3), 2, 3).reshape(x[2].shape)
 
 
@@ -325,8 +325,10 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "Pow": lambda x, a: x[0] ** x[1],
     "Expand": lambda x, a: np.broadcast_to(x[0], np.broadcast_shapes(x[0].shape, tuple(int(d) for d in x[1]))),
     "Equal": lambda x, a: x[0] == x[1],
+    "Mod": lambda x, a: np.fmod(x[0], x[1]) if a.get("fmod", 0) else np.mod(x[0], x[1]),
+    "Trilu": lambda x, a: (np.triu if a.get("upper", 1) else np.tril)(x[0], int(x[1]) if len(x) > 1 and x[1] is not None else 0),
     "Where": lambda x, a: np.where(x[0], x[1], x[2]),
     "ConstantOfShape": lambda x, a: np.full(tuple(int(d) for d in x[0]), a["value"].numpy().item() if "value" in a else 0.0),
     "Tokens": _tokens,
-    "Attention": _attention,
+    "Attention": _attention, "MaskedAttention": _attention,
 }

@@ -3,6 +3,7 @@
     Swish(x) = x * Sigmoid(x)     HardSwish(x) = x * max(0, min(1, x / 6 + 1 / 2))     Gelu(x) = x * (1 + erf(x / sqrt(2))) / 2
     Tokens(x, pads, table) = Pad(Reshape(x; N, C, 1, H W), pads) + table
     Attention(q, k, v, heads, scale, whole) = softmax(q k^T scale) v, head by head; heads [0, h, C / h, -1], whole [0, C, 1, -1]
+    MaskedAttention(q, k, v, heads, scale, whole, mask) = softmax(q k^T scale + mask) v
 
 A sanitized model that holds one of them stays a valid model that runs anywhere.
 """
@@ -67,16 +68,25 @@ def _tokens(x: ir.Value, pads: ir.Value, table: ir.Value) -> list[ir.Node]:
 
 
 def _attention(q: ir.Value, k: ir.Value, v: ir.Value, heads: ir.Value, scale: ir.Value, whole: ir.Value) -> list[ir.Node]:
+    return _attended(q, k, v, heads, scale, whole, None)
+
+
+def _masked(q: ir.Value, k: ir.Value, v: ir.Value, heads: ir.Value, scale: ir.Value, whole: ir.Value, mask: ir.Value) -> list[ir.Node]:
+    return _attended(q, k, v, heads, scale, whole, mask)
+
+
+def _attended(q: ir.Value, k: ir.Value, v: ir.Value, heads: ir.Value, scale: ir.Value, whole: ir.Value, mask: ir.Value | None) -> list[ir.Node]:
     split = [ir.node("Reshape", [t, heads]) for t in (q, k, v)]
     by_token = [ir.node("Transpose", s.outputs, {"perm": (0, 1, 3, 2)}) for s in (split[0], split[2])]
     scores = ir.node("MatMul", [by_token[0].outputs[0], split[1].outputs[0]])
-    scaled = ir.node("Mul", [scores.outputs[0], scale])
-    weights = ir.node("Softmax", scaled.outputs, {"axis": -1})
+    scaled = [ir.node("Mul", [scores.outputs[0], scale])]
+    scaled += [] if mask is None else [ir.node("Add", [scaled[0].outputs[0], mask])]
+    weights = ir.node("Softmax", scaled[-1].outputs, {"axis": -1})
     mean = ir.node("MatMul", [weights.outputs[0], by_token[1].outputs[0]])
     back = ir.node("Transpose", mean.outputs, {"perm": (0, 1, 3, 2)})
-    return [*split, *by_token, scores, scaled, weights, mean, back, ir.node("Reshape", [back.outputs[0], whole])]
+    return [*split, *by_token, scores, *scaled, weights, mean, back, ir.node("Reshape", [back.outputs[0], whole])]
 
 
 BODIES: Mapping[str, Callable[..., list[ir.Node]]] = {
-    "Swish": _swish, "HardSwish": _hard_swish, "Gelu": _gelu, "Tokens": _tokens, "Attention": _attention,
+    "Swish": _swish, "HardSwish": _hard_swish, "Gelu": _gelu, "Tokens": _tokens, "Attention": _attention, "MaskedAttention": _masked,
 }

@@ -6,6 +6,7 @@ which several operations are folded is rounded once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -110,3 +111,9 @@ def per_channel(array: np.ndarray, data_rank: int, channels: int) -> np.ndarray 
     if data_rank < 2 or any(d != 1 for i, d in enumerate(shape) if i != 1) or shape[1] not in (1, channels):
         return None
     return np.broadcast_to(array.reshape(-1), (channels,))
+
+
+def in_order(nodes: Iterable[ir.Node]) -> tuple[ir.Node, ...]:
+    """Nodes of one graph in topological order, each once."""
+    wanted = set(nodes)
+    return tuple(n for n in next(iter(wanted)).graph if n in wanted) if wanted else ()

@@ -7,6 +7,7 @@
     Gather(S x, i; axis 1)                          = Flatten(Conv(x))          a depthwise kernel that takes pixel i
     ReduceMean(S x; axis 1)                         = Flatten(GlobalAveragePool(x))
 
+A sequence has four forms: S x itself, (T, N, C) with the batch second, and the matrices of the rows of both.
 `Tokens(x, pads, table)` is a function of domain `quantizeml`: pixels as one row, padded in front with zeros, plus the table (1, C, 1, T).
 """
 
@@ -18,11 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from quantizeml_core.pictures import Axes
+
 from .functions import DOMAIN
-from .graph import Dims, attribute, constant, dims, ints, operand, private, producer, scalar
+from .graph import Dims, attribute, constant, dims, in_order, ints, private, producer, scalar
 from .model import Op, Proposal, Refusal, Rewrite
 
-LAST, FIRST, SWAP = (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1)
+LAST, FIRST, SWAP, SECOND, LENGTH_FIRST = (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1), (1, 0, 2), (2, 0, 1)
 LONGEST = 32
 
 
@@ -54,10 +57,53 @@ def sequence(value: ir.Value | None) -> Lens | None:
     return Lens((shaped, turned), shaped.inputs[0], as_sequence, lambda d: None if d is None else (d[0], d[2], 1, d[1]))
 
 
+def second(value: ir.Value | None) -> Lens | None:
+    """The lens of a sequence whose batch comes second, as torch's attention wants it."""
+    turned = producer(value, "Transpose")
+    lens = sequence(turned.inputs[0]) if perm_of(turned) == SECOND else None
+    return None if lens is None else Lens((*lens.nodes, turned), lens.image, as_second, lambda d: None if d is None else (d[1], d[2], 1, d[0]))
+
+
+def table(value: ir.Value | None) -> Lens | None:
+    """The lens of a sequence whose tokens are the rows of a matrix."""
+    shaped = producer(value, "Reshape")
+    lens, back = next(((found, back) for find, back in TABLES if shaped is not None and (found := find(shaped.inputs[0]))), (None, None))
+    if lens is None or (dims(value) or ())[1:] != (dims(lens.image)[1],):
+        return None
+    batch, _, _, length = dims(lens.image)
+    return Lens((*lens.nodes, shaped), lens.image, back, lambda d: None if d is None else (batch, d[1], 1, length))
+
+
+def lens_of(value: ir.Value | None) -> Lens | None:
+    """The lens of a sequence in any of its forms."""
+    return sequence(value) or second(value) or table(value)
+
+
 def as_sequence(inner: Op) -> Op:
     batch, channels, _, length = inner.shape
     flat = Op("Reshape", (inner, np.array([0, channels, length])), shape=(batch, channels, length))
     return Op("Transpose", (flat,), {"perm": SWAP}, shape=(batch, length, channels))
+
+
+def as_second(inner: Op) -> Op:
+    batch, width, _, length = inner.shape
+    return Op("Transpose", (as_sequence(inner),), {"perm": SECOND}, shape=(length, batch, width))
+
+
+def as_table(inner: Op) -> Op:
+    return Op("Reshape", (as_sequence(inner), np.array([-1, inner.shape[1]])), shape=(None, inner.shape[1]))
+
+
+def as_table_of_second(inner: Op) -> Op:
+    return Op("Reshape", (as_second(inner), np.array([-1, inner.shape[1]])), shape=(None, inner.shape[1]))
+
+
+TABLES = ((sequence, as_table), (second, as_table_of_second))
+FORMS: tuple[tuple[Callable[..., Axes], Callable[[Op], Op]], ...] = (
+    (lambda n, t, c: (n, t, c), as_sequence), (lambda n, t, c: (t, n, c), as_second),
+    (lambda n, t, c: ((*n, *t), c), as_table), (lambda n, t, c: ((*t, *n), c), as_table_of_second),
+)
+"""The forms of a sequence: its axes from those of batch, tokens and channels, and how an image is put into it."""
 
 
 def tokens(x: ir.Value | Op, shape: Dims, table: np.ndarray, pixels: int) -> Op:
@@ -71,12 +117,13 @@ def patches(node: ir.Node) -> Proposal | Refusal | None:
     """Pixels of an image that is no row yet."""
     shaped = producer(node.inputs[0], "Reshape", "Flatten")
     before, after = (None, None) if shaped is None else (dims(shaped.inputs[0]), dims(shaped.outputs[0]))
-    if perm_of(node) != SWAP or before is None or after is None or len(before) != 4 or len(after) != 3 or None in (*before[1:], *after[1:]):
+    form = {SWAP: as_sequence, LENGTH_FIRST: as_second}.get(perm_of(node))
+    if form is None or before is None or after is None or len(before) != 4 or len(after) != 3 or None in (*before[1:], *after[1:]):
         return None
-    if before[2] == 1 or after[1:] != (before[1], before[2] * before[3]):
+    if before[2] == 1 and form is as_sequence or after[1:] != (before[1], before[2] * before[3]):
         return None
     inner = tokens(shaped.inputs[0], before, np.zeros((after[2], after[1])), after[2])
-    return Proposal((node,), as_sequence(inner), (shaped,), "true")
+    return Proposal((node,), form(inner), (shaped,), "true")
 
 
 def positions(node: ir.Node) -> Proposal | Refusal | None:
@@ -103,7 +150,7 @@ def class_token(node: ir.Node) -> Proposal | Refusal | None:
         return None
     _, channels, _, length = shape = dims(lens.image)
     table = np.vstack([token[0], np.zeros((length, channels))])
-    return Proposal((node,), as_sequence(tokens(lens.image, shape, table, length)), (*chain, *lens.nodes), "true")
+    return Proposal((node,), as_sequence(tokens(lens.image, shape, table, length)), in_order((*chain, *lens.nodes)), "true")
 
 
 def _chain(node: ir.Node) -> tuple[ir.Node, ...] | None:

@@ -2,10 +2,13 @@
 
     Reshape(x, f(Shape(x), ...)) = Reshape(x, c)
 
-Every element of f that does not depend on the batch is a constant; the element at axis 0 that equals the batch is written 0 (copied).
+Every element of f that does not depend on the batch is a constant; the element at axis 0 that equals the batch is written 0 (copied), one anywhere
+else that is a multiple of the batch -1 (what is left).
 """
 
 from __future__ import annotations
+
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
@@ -22,19 +25,28 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     """Reshape by a constant."""
     if is_constant(node.inputs[1]):
         return None
-    chain = _chain(node)
+    chain = target_chain(node)
     if chain is None:
         return Refusal("its target shape is computed from more than shapes")
     first, second = (_target(chain, node.inputs[1], batch) for batch in BATCHES)
     if isinstance(first, str):
         return Refusal(first)
-    target = np.where(first == second, first, 0)
-    if any(f != s and (i or f != BATCHES[0]) for i, (f, s) in enumerate(zip(first, second, strict=True))) or 0 in first:
+    copied = first[0] == BATCHES[0] != second[0] and _keeps_batch(dims(node.inputs[0]), first[1:])
+    target = np.where(first == second, first, -1)
+    target[:1] = 0 if copied else target[:1]
+    if not (first * BATCHES[1] == second * BATCHES[0])[first != second].all() or 0 in first or (target == -1).sum() > 1:
         return Refusal(f"its target shape ({', '.join(map(str, first))} for a batch of {BATCHES[0]}) mixes the batch with other sizes")
     return Proposal((node,), Op("Reshape", (node.inputs[0], target), shape=_shape(node.inputs[0], target)), chain, "true")
 
 
-def _chain(node: ir.Node) -> tuple[ir.Node, ...] | None:
+def _keeps_batch(before: tuple[int | None, ...] | None, rest: np.ndarray) -> bool:
+    """Whether axis 0 is the batch in front and behind, the other sizes being `rest`, of which one may be -1."""
+    if not before or before[0] is not None or None in before[1:]:
+        return False
+    return prod(before[1:]) == prod(rest) or -1 in rest and prod(before[1:]) % prod(rest) == 0
+
+
+def target_chain(node: ir.Node) -> tuple[ir.Node, ...] | None:
     """The nodes that compute the target shape, in topological order; each path ends in a Shape node or a constant."""
     found: dict[ir.Node, None] = {}
 
@@ -69,18 +81,22 @@ def _known(value: ir.Value, batch: int) -> np.ndarray:
     if is_constant(value):
         return constant(value)
     shape = dims(value)
-    if shape is None or None in shape[1:]:
+    if shape is None or shape.count(None) > 1:
         raise ValueError(f"the shape of `{value.name}` is not known")
     return np.broadcast_to(0.0, tuple(batch if d is None else d for d in shape))
 
 
 def _shape(value: ir.Value, target: np.ndarray) -> tuple[int | None, ...] | None:
+    """The shape behind, None where it depends on the batch; None for rows of which a sample has several."""
     before = dims(value)
-    if before is None or None in before[1:] or (target == -1).sum() > 1:
+    if before is None or before.count(None) > 1:
         return None
-    wanted = [BATCHES[0] if d == 0 and not i else int(d) for i, d in enumerate(target)]
-    after = np.broadcast_to(False, (BATCHES[0], *before[1:])).reshape(wanted).shape
-    return (None, *after[1:]) if before[0] is None else None
+    sizes = [np.broadcast_to(False, tuple(batch if d is None else d for d in before)) for batch in BATCHES]
+    try:
+        first, second = (whole.reshape([whole.shape[i] if d == 0 else d for i, d in enumerate(target)]).shape for whole in sizes)
+    except ValueError:
+        return None
+    return tuple(f if f == s else None for f, s in zip(first, second, strict=True))
 
 
 REWRITE = Rewrite("fold_shape_arithmetic", rewrite, ("Reshape",))
