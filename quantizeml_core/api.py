@@ -383,7 +383,8 @@ def _survey(registry: Registry, frontend: Frontend, model: Any, target: Target, 
 def _refuse_not_finite(blueprint: Blueprint) -> None:
     for block in blueprint.blocks:
         for name, array in block.arrays.items():
-            if array.size and not np.isfinite((array.min(), array.max())).all():
+            low = 0.0 if name == "mask" and array.size and array.min() == -np.inf else array.min(initial=0.0)
+            if not np.isfinite((low, array.max(initial=0.0))).all():
                 raise ModelError(f"its {name} holds NaN or infinity", where=f"`{block.name}`", allowed="finite numbers", do="Train or export it again")
 
 
