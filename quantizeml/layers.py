@@ -20,7 +20,7 @@ PLACES = {
                     "transformer_layers"),
     "DepthwiseConv2DTranspose": "float_layers", "PaddedConv2D": "float_layers",
     "BufferTempConv": "temporal", "DepthwiseBufferTempConv": "temporal",
-    "FrameBuffer": "temporal", "reset_buffers": "layers.frames", "frames_in_rows": "layers.frames",
+    "FrameBuffer": "temporal", "StatefulRecurrent": "temporal", "reset_buffers": "layers.frames", "reset_states": "layers.frames", "frames_in_rows": "layers.frames",
 }
 """Modules of `quantizeml-keras` with float layers and what belongs to them; every other layer is in `layers`."""
 
@@ -30,7 +30,7 @@ INTEGER_LAYERS = (
     "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding", "QuantizedLayerNormalization",
     "QuantizedMadNormalization", "QuantizedMultiply",
-    "QuantizedShiftAttention", "QuantizedUpSampling2D",
+    "QuantizedShiftAttention", "QuantizedStatefulRecurrent", "QuantizedUpSampling2D",
 )
 
 __all__ = ["QuantizationParams", *QUANTIZERS, *FLOAT_LAYERS, *INTEGER_LAYERS]

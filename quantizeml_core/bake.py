@@ -25,6 +25,7 @@ from .layernorm import integer_epsilon
 from .numerics import Ints
 from .plan import LayerPlan, Plan
 from .program import Format, Program
+from .recurrence import integer_coefficients
 from .solve import Solution, folded_weight
 
 SCORE_UNITS: Mapping[str, float] = {"attention": float(np.log2(np.e)) * 2**FRACTION, "shift_attention": 1.0}
@@ -69,6 +70,8 @@ def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bi
             arrays |= _scores(block, formats)
         if block.kind == "embed":
             arrays["entries"] = integer_entries(block.arrays["table"], formats[block.inputs[0]].step).astype(np.int32)
+        if block.kind == "recurrent":
+            arrays["coefficients"] = integer_coefficients(block.arrays["coefficients"])
         blocks.append(replace(block, arrays=arrays))
     return Program(tuple(blocks), formats, blueprint.outputs, dict(blueprint.shapes))
 

@@ -16,7 +16,8 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
     normalize             layer normalization over the channels of each pixel, without weights; `epsilon` (1,), an integer in a program
     pool2d                `pool` of kind `avg`: the mean over windows, padded pixels count as zeros
     upsample2d            `strides` are the factors (h, w) by which each pixel is repeated
-    buffer                the last `frames` frames side by side, channel c * frames + t, t = 0 the oldest: the only kind with a memory
+    buffer                the last `frames` frames side by side, channel c * frames + t, t = 0 the oldest; it remembers the others
+    recurrent             a complex number s for each channel, s <- A s + x: its parts are channels 2 c and 2 c + 1; `coefficients` (2, C) are those of A
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "pool2d": Kind((), frozenset({"activation"})),
     "upsample2d": Kind((), frozenset()),
     "buffer": Kind((), frozenset()),
+    "recurrent": Kind(("coefficients",), frozenset()),
 })
 
 ENTRIES = frozenset({"input", "resume"})

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from . import hardware_forms, layernorm, numerics
+from . import hardware_forms, layernorm, numerics, recurrence
 from .attention import attend
 from .blocks import Block, Pool
 from .embedding import embed as embedded
@@ -82,7 +82,7 @@ def initial_frames(block: Block, x: Ints) -> Ints:
     return np.zeros((*x.shape[:2], block.frames - 1, *x.shape[2:]), np.int64)
 
 
-def push_frame(x: Ints, older: Ints) -> tuple[Ints, Ints]:
+def push_frame(block: Block, x: Ints, older: Ints) -> tuple[Ints, Ints]:
     """The window (N, C * frames, H, W) that ends with x, and what is left of it for the next frame."""
     window = np.concatenate([older, x[:, :, None]], axis=2)
     return window.reshape(len(x), -1, *x.shape[2:]), window[:, :, 1:]
@@ -90,13 +90,33 @@ def push_frame(x: Ints, older: Ints) -> tuple[Ints, Ints]:
 
 def buffer(block: Block, x: Ints) -> Ints:
     """The window of the first frame of a sequence; `Program.step` runs the others."""
-    return push_frame(x, initial_frames(block, x))[0]
+    return push_frame(block, x, initial_frames(block, x))[0]
 
 
 def windows_of_rows(block: Block, x: Ints) -> Ints:
     """The windows of a whole sequence at once: the rows of x are its frames, in order."""
     before = np.concatenate([np.zeros((block.frames - 1, *x.shape[1:]), np.int64), x])
     return np.stack([before[t : t + len(x)] for t in range(block.frames)], axis=2).reshape(len(x), -1, *x.shape[2:])
+
+
+def advance(block: Block, x: Ints, state: Ints) -> tuple[Ints, Ints]:
+    """The state (N, C, 2, ...) behind a frame as channels 2 c and 2 c + 1, after the usual tail, and the state itself."""
+    after = recurrence.advance(x, state, block.arrays["coefficients"])
+    return _post(block, after.reshape(len(x), -1, *x.shape[2:])), after
+
+
+def recurrent(block: Block, x: Ints) -> Ints:
+    """The output of the first frame of a sequence."""
+    return advance(block, x, np.zeros((*x.shape[:2], 2, *x.shape[2:]), np.int64))[0]
+
+
+def recurrent_rows(block: Block, x: Ints) -> Ints:
+    """The outputs of a whole sequence: the rows of x are its frames, in order."""
+    state, found = np.zeros((1, x.shape[1], 2, *x.shape[2:]), np.int64), []
+    for frame in x:
+        y, state = advance(block, frame[None], state)
+        found.append(y)
+    return np.concatenate(found)
 
 
 def average_pool(block: Block, x: Ints) -> Ints:
@@ -238,8 +258,8 @@ KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "resume": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
     "concat": concat, "multiply": multiply, "attention": attention, "shift_attention": shift_attention, "mad_normalize": mad_normalize,
     "embed": embed, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
-    "buffer": buffer,
+    "buffer": buffer, "recurrent": recurrent,
 }
 
-IN_ORDER: Mapping[str, Callable[..., Ints]] = {**KERNELS, "buffer": windows_of_rows}
+IN_ORDER: Mapping[str, Callable[..., Ints]] = {**KERNELS, "buffer": windows_of_rows, "recurrent": recurrent_rows}
 """Kernels for rows that are consecutive frames of one sequence."""

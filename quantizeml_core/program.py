@@ -18,7 +18,8 @@ from . import numerics
 from .blocks import ENTRIES, KINDS, MOVES, Block
 from .errors import ModelError
 from .files import atomic_write
-from .kernels import IN_ORDER, KERNELS, push_frame
+from .kernels import IN_ORDER, KERNELS
+from .memory import MEMORIES
 
 #: Raised whenever an integer of an existing program would change.
 NUMERICS_VERSION = 1
@@ -85,15 +86,15 @@ class Program:
         """Run block by block and yield (block, integers), integers stored in the tensor's own dtype.
 
         Arguments:
-            state: by the name of each `buffer`, the older frames (N, C, frames - 1, H, W); they are replaced by those for the next frame.
-                A buffer that is not named begins a sequence.
+            state: by the name of each block with a memory (`memory`), what it remembers; it is replaced by what the next frame needs.
+                A block that is not named begins a sequence.
         """
         values: dict[str, np.ndarray] = dict(feeds)
         kept = {} if state is None else state
         for block in self.blocks:
             arguments = [values[t] if block.kind in ENTRIES else values[t].astype(np.int64) for t in block.inputs]
             if block.name in kept:
-                value, kept[block.name] = push_frame(*arguments, _fitting_frames(block, kept[block.name], arguments[0]))
+                value, kept[block.name] = MEMORIES[block.kind].step(block, *arguments, _fitting(block, kept[block.name], arguments[0]))
             else:
                 value = KERNELS[block.kind](block, *arguments)
             values[block.output] = value.astype(self.formats[block.output].dtype)
@@ -119,17 +120,26 @@ class Program:
         """
         after = dict(state)
         values = {block.output: value for block, value in self.trace(feeds, after)}
-        return values, {name: frames.astype(np.int8) for name, frames in after.items()}
+        kinds = {block.name: block.kind for block in self.remembering()}
+        return values, {name: kept.astype(MEMORIES[kinds[name]].dtype) for name, kept in after.items()}
+
+    def remembering(self) -> tuple[Block, ...]:
+        """The blocks with a memory, in order."""
+        return tuple(b for b in self.blocks if b.kind in MEMORIES)
+
+    def state_shape(self, block: Block) -> tuple[int | None, ...]:
+        """What a block remembers of one sequence, None for an open size."""
+        return MEMORIES[block.kind].shape(block, self.shapes[block.inputs[0]][1:])
 
     def initial_state(self, batch: int = 1) -> dict[str, np.ndarray]:
-        """The state before the first frame of `batch` sequences: every `buffer` holds zeros, int8. Empty for a program without buffers."""
+        """The state before the first frame of `batch` sequences: zeros. Empty for a program without a memory."""
         state = {}
-        for block in (b for b in self.blocks if b.kind == "buffer"):
-            channels, *size = self.shapes[block.inputs[0]][1:]
-            if None in size:
-                raise ModelError(f"the size {tuple(size)} of its frames is open", where=f"`{block.name}`",
+        for block in self.remembering():
+            shape = self.state_shape(block)
+            if None in shape:
+                raise ModelError(f"the size {tuple(self.shapes[block.inputs[0]][2:])} of its frames is open", where=f"`{block.name}`",
                                  do="Give input_shape when quantizing")
-            state[block.name] = np.zeros((batch, channels, block.frames - 1, *size), np.int8)
+            state[block.name] = np.zeros((batch, *shape), MEMORIES[block.kind].dtype)
         return state
 
     def dequantize(self, tensor: str, integers: np.ndarray) -> np.ndarray:
@@ -187,13 +197,13 @@ class Program:
         return _assemble(header, arrays)
 
 
-def _fitting_frames(block: Block, older: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """The older frames of a state, proven to belong to x."""
-    wanted = (*x.shape[:2], block.frames - 1, *x.shape[2:])
-    if older.shape != wanted:
-        raise ModelError(f"its state has the shape {older.shape}", where=f"`{block.name}`", allowed=str(wanted),
+def _fitting(block: Block, kept: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """What a state holds of a block, proven to belong to x."""
+    wanted = (len(x), *MEMORIES[block.kind].shape(block, x.shape[1:]))
+    if kept.shape != wanted:
+        raise ModelError(f"its state has the shape {kept.shape}", where=f"`{block.name}`", allowed=str(wanted),
                          do="Start with initial_state(batch)")
-    return older.astype(np.int64)
+    return kept.astype(np.int64)
 
 
 def reach(program: Program, tensor: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import attention, embedding, hardware_forms, numerics, tables
+from . import attention, embedding, hardware_forms, numerics, recurrence, tables
 from .align import bound
 from .blocks import LINEAR, Block, moves
 from .blueprint import Blueprint
@@ -245,6 +245,10 @@ class _Solver:
     def _buffer(self, block: Block, layer: LayerPlan) -> Solution:
         source = self.formats[block.inputs[0]]
         return Solution(Format(source.bits, source.signed, source.step if source.step.size == 1 else source.step.repeat(block.frames)))
+
+    def _recurrent(self, block: Block, layer: LayerPlan) -> Solution:
+        step = self.formats[block.inputs[0]].step
+        return self._rescaled(block, layer, (step if step.size == 1 else step.repeat(2)) * 2.0**-recurrence.FRACTION)
 
     def _concat(self, block: Block, layer: LayerPlan) -> Solution:
         parts = [self.formats[t] for t in block.inputs]

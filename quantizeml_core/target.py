@@ -31,6 +31,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "multiply": "multiplies two tensors (squeeze and excitation, attention)",
     "normalize": "normalizes over the channels of each pixel (LayerNormalization)",
     "pool2d": "averages over windows, as a block of its own",
+    "recurrent": "keeps complex numbers that turn from frame to frame (StatefulRecurrent)",
     "shift_attention": "runs attention with powers of two for a softmax (shiftmax)",
     "upsample2d": "repeats pixels (nearest-neighbour upsampling)",
     "multiple_inputs": "runs networks with several inputs",

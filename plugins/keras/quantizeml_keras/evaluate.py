@@ -10,8 +10,9 @@ from keras import ops
 
 from quantizeml_core.match import Node
 
-from .layers.frames import windowed
+from .layers.frames import beginning, windowed
 from .layers.windows import LOWEST, pad
+from .temporal import turned
 from .transformer_layers import SMALLEST, shiftmax
 
 Tensor = Any
@@ -108,6 +109,17 @@ def _buffer(at: Mapping[str, Any], x: Tensor) -> Tensor:
     return windowed([rows[t : t + x.shape[0]] for t in range(at["frames"])])
 
 
+def _recurrent(at: Mapping[str, Any], x: Tensor) -> Tensor:
+    """Rows are consecutive frames of one sequence. `before`: a list of the state before them, empty for zeros, brought up to date."""
+    before, found = at.get("before", []), []
+    state = before[0] if before else beginning(x[0])
+    for frame in ops.unstack(x, axis=0):
+        state = turned([_as(c, x) for c in at["coefficients"]], state, frame)
+        found.append(state)
+    before[:] = [state]
+    return ops.reshape(ops.stack(found), (-1, *x.shape[1:-1], 2 * x.shape[-1]))
+
+
 def _reshape(at: Mapping[str, Any], x: Tensor) -> Tensor:
     return ops.reshape(x, (-1, *at["shape"]))
 
@@ -134,7 +146,7 @@ OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
     "Normalize": _normalize, "Attention": _attention, "MadNormalize": _mad_normalize, "ShiftAttention": lambda at, *x: _attention({**at, "weights": shiftmax}, *x),
     "Embed": _embed, "ReLU": _relu, "Table": _table,
     "MaxPool": _max_pool, "AveragePool": _average_pool, "UpSampling2D": _up_sampling, "Reshape": _reshape, "Flatten": _reshape,
-    "Buffer": _buffer,
+    "Buffer": _buffer, "Recurrent": _recurrent,
     "Permute": lambda at, x: ops.transpose(x, (0, *at["dims"])),
     "Pad": lambda at, x: pad(x, at["pads"], 0.0),
     "GlobalAveragePool": lambda at, x: ops.mean(x, axis=(1, 2), keepdims=True),

@@ -22,6 +22,8 @@ from .graph import Graph
 from .layouts import channels_first
 
 Tensor = Any
+REMEMBERING = frozenset({"Buffer", "Recurrent"})
+"""Operations that see frames before those of a batch."""
 
 
 def observe(graph: Graph, batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
@@ -60,9 +62,9 @@ def _forget(nodes: list[Node]) -> None:
 
 
 def _on_device(node: Node) -> Node:
-    """A node whose arrays are float32 tensors: converted once, not for every batch. A buffer gets a place for the frames before a batch."""
+    """A node whose arrays are float32 tensors: converted once, not for every batch. One with a memory gets a place for what was before a batch."""
     arrays = {k: ops.convert_to_tensor(v.astype(np.float32)) for k, v in node.native.items() if isinstance(v, np.ndarray)}
-    memory = {"before": []} if node.op == "Buffer" else {}
+    memory = {"before": []} if node.op in REMEMBERING else {}
     return replace(node, native={**node.native, **arrays, **memory})
 
 

@@ -31,6 +31,7 @@ from .layers import (
     QuantizedMadNormalization,
     QuantizedMultiply,
     QuantizedShiftAttention,
+    QuantizedStatefulRecurrent,
     QuantizedUpSampling2D,
 )
 from .layers.base import QuantizedLayer
@@ -43,7 +44,7 @@ LAYERS: Mapping[str, type[QuantizedLayer]] = {
     "add": QuantizedAdd, "concat": QuantizedConcatenate, "multiply": QuantizedMultiply,
     "attention": QuantizedAttention, "shift_attention": QuantizedShiftAttention, "mad_normalize": QuantizedMadNormalization,
     "embed": QuantizedEmbedding, "normalize": QuantizedLayerNormalization, "pool2d": QuantizedAveragePooling2D,
-    "upsample2d": QuantizedUpSampling2D, "buffer": QuantizedBuffer,
+    "upsample2d": QuantizedUpSampling2D, "buffer": QuantizedBuffer, "recurrent": QuantizedStatefulRecurrent,
 }
 
 

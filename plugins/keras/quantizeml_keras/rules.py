@@ -9,7 +9,7 @@
     attention, embed      Attention;  Embed;  with powers of two: ShiftAttention
     mad_normalize         MadNormalize [ReLU]: a LayerMadNormalization without its weights
     multiply, upsample2d  Multiply [ReLU];  UpSampling2D
-    buffer                Buffer: the frames of a convolution over time, which is a conv2d behind it
+    buffer, recurrent     Buffer: the frames of a convolution over time, which is a conv2d behind it;  Recurrent
     normalize             [Flatten] Normalize [ReLU]: a LayerNormalization without its weights, which go into a neighbour
     pad                   ZeroPadding2D that no neighbour could take: a depthwise2d of one pixel, padded
     identity              the lines of conv2d without their convolution: a depthwise2d, or a conv2d, of one pixel that changes nothing
@@ -64,6 +64,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         "normalize": (P.opt(P("Flatten")) >> P("Normalize") >> P.opt(P("ReLU")), _normalize),
         "pad": (P("Pad") >> POST, _pad),
         "pool2d": (P("AveragePool") >> P.opt(P("ReLU")), _average_pool),
+        "recurrent": (P("Recurrent"), _recurrent),
         "upsample2d": (P("UpSampling2D"), _upsample),
     }
     return tuple(Rule(name, pattern, partial(build, target), SOURCE, PRIORITY) for name, (pattern, build) in lines.items())
@@ -154,6 +155,12 @@ def _buffer(target: Target, match: Match) -> Block | Miss:
     node = match.nodes[0]
     refusal = target.lacks({"buffer": True})
     return Miss(refusal) if refusal else Block(node.name, "buffer", match.inputs, match.output, frames=node.native["frames"])
+
+
+def _recurrent(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    refusal = target.lacks({"recurrent": True})
+    return Miss(refusal) if refusal else Block(node.name, "recurrent", match.inputs, match.output).with_arrays(coefficients=node.native["coefficients"])
 
 
 def _identity(target: Target, match: Match) -> Block | Miss:

@@ -23,7 +23,7 @@ BASES = {
     "conv_transpose2d": "QuantizedConvTranspose2D", "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D",
     "upsample2d": "QuantizedUpsample2D", "normalize": "QuantizedLayerNormalization", "attention": "QuantizedAttention",
     "embed": "QuantizedEmbedding", "shift_attention": "QuantizedShiftAttention", "mad_normalize": "QuantizedMadNormalization",
-    "buffer": "QuantizedFrameBuffer",
+    "buffer": "QuantizedFrameBuffer", "recurrent": "QuantizedStatefulRecurrent",
 }
 
 #: function parameter -> (array of the integer block, suffix of the initializer's name)
@@ -32,13 +32,13 @@ PARAMETERS = {
     "bias": ("bias", "_B"), "pads": ("pads", "_pads"), "ActScale": ("table_multiplier", "_M_act"), "ActShift": ("table_shift", "_S_act"),
     "LUT_values": ("table", "_LUT"), "max_value": ("bound", "_max_value"), "Xs": ("x_shift", "_x1_shift"), "Ys": ("y_shift", "_x2_shift"),
     "ScoreScale": ("score_multiplier", "_M_score"), "ScoreShift": ("score_shift", "_S_score"),
-    "Mask": ("mask", "_mask"), "Table": ("entries", "_table"), "Epsilon": ("epsilon", "_epsilon"), "Scale": ("multiplier", "_M"), "Shift": ("shift", "_S_out"),
+    "Mask": ("mask", "_mask"), "Table": ("entries", "_table"), "Turn": ("coefficients", "_A"), "Epsilon": ("epsilon", "_epsilon"), "Scale": ("multiplier", "_M"), "Shift": ("shift", "_S_out"),
 }
 
 #: block kind -> the parameters of those that have no weights
 UNWEIGHTED = {"input": ("scale", "zp"), "resume": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (),
               "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift", "Mask"),
-              "shift_attention": ("ScoreScale", "ScoreShift"), "buffer": (), "mad_normalize": (), "embed": ("Table",)}
+              "shift_attention": ("ScoreScale", "ScoreShift"), "buffer": (), "mad_normalize": (), "embed": ("Table",), "recurrent": ("Turn",)}
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
         "an attention": block.kind in ("attention", "shift_attention"),
         "a layer normalization": block.kind in ("normalize", "mad_normalize"),
         "frames kept from call to call": block.kind == "buffer",
+        "a state kept from call to call": block.kind == "recurrent",
         "a transposed convolution": block.kind == "conv_transpose2d",
         "upsampling": block.kind == "upsample2d",
         "an addition with an activation": block.kind == "add" and block.activation is not None,

@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from quantizeml_core.blocks import ENTRIES, Block
+from quantizeml_core.memory import MEMORIES
 from quantizeml_core.names import Names
 from quantizeml_core.program import Format, Program
 
@@ -20,7 +21,7 @@ from . import contract, functions, states
 
 #: Storage type of each parameter, where it differs from the program's array.
 _DTYPES = {"bias": np.int32, "max_value": np.int32, "LUT_values": np.int32, "Xs": np.int32, "Ys": np.int32, "Scale": np.uint8, "ActScale": np.uint8,
-           "W": np.int8, "x_pad_value": np.int32}
+           "W": np.int8, "x_pad_value": np.int32, "Turn": np.int32}
 _TENSOR_TYPES = {"int8": onnx.TensorProto.INT8, "uint8": onnx.TensorProto.UINT8, "int32": onnx.TensorProto.INT32}
 
 
@@ -52,7 +53,7 @@ def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
         values = {free(block.name + contract.PARAMETERS[p][1]): initializer(program, block, p) for p in call.parameters}
         initializers += [numpy_helper.from_array(v, k) for k, v in values.items()]
         nodes.append(_node(program, block, call, body, names, tuple(values)))
-        data = ("X", "State") if block.kind == "buffer" else ("X", "Y", "V")[: len(block.inputs)]
+        data = ("X", "State") if block.kind in MEMORIES else ("X", "Y", "V")[: len(block.inputs)]
         bodies[call.domain, call.op_type, body.overload] = (call, body, (*data, *call.parameters))
         slow |= {block.name: body.slow} if body.slow else {}
     groups = [(t,) for t in program.outputs] if program.resumed else [program.outputs]
@@ -66,7 +67,7 @@ def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
 
 def _node(program: Program, block: Block, call: contract.Call, body: functions.Body, names: Mapping[str, str], values: tuple[str, ...]) -> onnx.NodeProto:
     inputs = [t if block.kind in ENTRIES else names[t] for t in block.inputs]
-    before, after = ([n] if block.kind == "buffer" else [] for n in states.names(block.name))
+    before, after = ([n] if block.kind in MEMORIES else [] for n in states.names(block.name))
     node = helper.make_node(call.op_type, [*inputs, *before, *values], [names[block.output], *after], name=block.name, domain=call.domain,
                             overload=body.overload)
     node.attribute.extend(helper.make_attribute(k, v) for k, v in _attributes(program, block, call).items())

@@ -15,12 +15,13 @@ What follows the accumulator is in `tails`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx
 from onnx import parser
 
-from quantizeml_core import attention, embedding, hardware_forms, layernorm, numerics
+from quantizeml_core import attention, embedding, hardware_forms, layernorm, numerics, recurrence
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
@@ -89,6 +90,27 @@ def _buffer(program: Program, block: Block) -> Body:
              "Z = Reshape (window, shape)", "one = Constant <value_ints = [1]> ()", f"end = Constant <value_ints = [{block.frames}]> ()",
              "Next = Slice (window, one, end, axis)")
     return Body(f"t{block.frames}", lines, outputs=("Z", "Next"))
+
+
+def _recurrent(program: Program, block: Block) -> Body:
+    """`quantizeml_core.recurrence` in float64, where each of its steps is exact. Axis 2 of the state holds the two parts; turned by a quarter it is (-i, r)."""
+    channels, *size = program.shapes[block.inputs[0]][1:]
+    ones, top = [1] * len(size), float(recurrence.LIMIT)
+    lines = [
+        "s = Cast <to = 11> (State)", "x0 = Cast <to = 11> (X)", "axis = Constant <value_ints = [2]> ()", "x1 = Unsqueeze (x0, axis)",
+        f"parts = Constant <value_ints = {[1, 1, 2, *ones]}> ()", f"unit = Constant <value = double[2] {{{2.0**recurrence.FRACTION}, 0.0}}> ()",
+        "into = Reshape (unit, parts)", "x2 = Mul (x1, into)", "sides = Constant <value_ints = [1, 0]> ()", "swapped = Gather <axis = 2> (s, sides)",
+        "sign = Constant <value = double[2] {-1.0, 1.0}> ()", "signs = Reshape (sign, parts)", "quarter = Mul (swapped, signs)",
+        "a0 = Cast <to = 11> (Turn)", f"wide = Constant <value_ints = {[2, 1, channels, 1, *ones]}> ()", "a1 = Reshape (a0, wide)",
+        "zero = Constant <value_int = 0> ()", "one = Constant <value_int = 1> ()", "a = Gather <axis = 0> (a1, zero)", "b = Gather <axis = 0> (a1, one)",
+        "p0 = Mul (s, a)", "p1 = Mul (quarter, b)", "p2 = Add (p0, p1)", f"down = Constant <value = double {{{2.0**-recurrence.COEFFICIENT!r}}}> ()",
+        "p3 = Mul (p2, down)", "half = Constant <value = double {0.5}> ()", "p4 = Add (p3, half)", "p5 = Floor (p4)", "p6 = Add (p5, x2)",
+        f"low = Constant <value = double {{{-top}}}> ()", f"high = Constant <value = double {{{top}}}> ()", "p7 = Clip (p6, low, high)",
+        "Next = Cast <to = 6> (p7)", f"whole = Constant <value_ints = {[0, 2 * channels, *(s or -1 for s in size)]}> ()", "sum = Reshape (Next, whole)",
+    ]
+    reach = np.full(2 * channels, recurrence.LIMIT, np.int64)
+    made = _ended(program, block, lines, (-reach, reach), f"c{channels}_{len(size)}")
+    return replace(made, outputs=("Z", "Next"))
 
 
 def _add(program: Program, block: Block) -> Body:
@@ -269,5 +291,5 @@ BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
     "input": _input, "resume": _resume, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
     "concat": _concat, "multiply": _multiply, "attention": _attention, "shift_attention": _shift_attention,
     "mad_normalize": _mad_normalize, "embed": _embed, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
-    "buffer": _buffer,
+    "buffer": _buffer, "recurrent": _recurrent,
 }

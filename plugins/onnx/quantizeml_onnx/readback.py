@@ -108,7 +108,7 @@ def _arrays(given: Mapping[str, np.ndarray], fmt: Format, scaled: bool) -> dict[
         if parameter in ("Shift", "ActShift", "ScoreShift"):
             value = np.log2(value.astype(np.float64)).astype(np.int32)
         value = value[0, :, 0] if parameter == "Table" else value[0] if parameter == "Mask" else value
-        arrays[name] = value if name in ("weight", "scale", "zero_point", "entries", "mask") else value.ravel()
+        arrays[name] = value if name in ("weight", "scale", "zero_point", "entries", "mask", "coefficients") else value.ravel()
     if scaled:
         arrays["range"] = np.array(fmt.range, np.int64)
     return arrays

@@ -1,8 +1,9 @@
 """What a streaming network remembers, as inputs and outputs of the ONNX graph: plain onnxruntime runs it frame by frame.
 
-    <block>_state, int8 (N, C, frames - 1, H, W)     ->     <block>_state_next
+    <block>_state, int8 (N, C, frames - 1, H, W)     ->     <block>_state_next          of a `buffer`
+    <block>_state, int32 (N, C, 2, ...)              ->     <block>_state_next          of a `recurrent`
 
-for each `buffer` block. Before the first frame of a sequence a state is zeros; what one run gives as `<block>_state_next` is what the next
+Before the first frame of a sequence a state is zeros; what one run gives as `<block>_state_next` is what the next
 one takes as `<block>_state`.
 """
 
@@ -15,11 +16,12 @@ import onnx
 from onnx import helper
 
 from quantizeml_core.blocks import Block
+from quantizeml_core.memory import MEMORIES
 from quantizeml_core.program import Program
 
 from .contract import BASES, OWN
 
-NODE = BASES["buffer"]
+NODES = tuple(BASES[kind] for kind in MEMORIES)
 
 
 def names(block: str) -> tuple[str, str]:
@@ -29,14 +31,12 @@ def names(block: str) -> tuple[str, str]:
 
 def infos(program: Program) -> tuple[tuple[onnx.ValueInfoProto, ...], tuple[onnx.ValueInfoProto, ...]]:
     """Graph inputs and graph outputs of all states of a program."""
-    pairs = [[helper.make_tensor_value_info(n, onnx.TensorProto.INT8, _shape(program, b)) for n in names(b.name)]
-             for b in program.blocks if b.kind == "buffer"]
+    pairs = [[helper.make_tensor_value_info(n, _type(b), ["N", *program.state_shape(b)]) for n in names(b.name)] for b in program.remembering()]
     return tuple(p[0] for p in pairs), tuple(p[1] for p in pairs)
 
 
-def _shape(program: Program, block: Block) -> list[int | str | None]:
-    channels, *size = program.shapes[block.inputs[0]][1:]
-    return ["N", channels, block.frames - 1, *size]
+def _type(block: Block) -> int:
+    return helper.np_dtype_to_tensor_dtype(MEMORIES[block.kind].dtype)
 
 
 def inputs(model: onnx.ModelProto) -> frozenset[str]:
@@ -47,8 +47,8 @@ def inputs(model: onnx.ModelProto) -> frozenset[str]:
 def initial(model: onnx.ModelProto, batch: int = 1) -> dict[str, np.ndarray]:
     """The states before the first frame of `batch` sequences, by graph input."""
     wanted = inputs(model)
-    shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim][1:] for i in model.graph.input if i.name in wanted}
-    return {name: np.zeros((batch, *shape), np.int8) for name, shape in shapes.items()}
+    types = {i.name: i.type.tensor_type for i in model.graph.input if i.name in wanted}
+    return {name: np.zeros((batch, *(d.dim_value for d in t.shape.dim[1:])), helper.tensor_dtype_to_np_dtype(t.elem_type)) for name, t in types.items()}
 
 
 def following(model: onnx.ModelProto, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -57,4 +57,4 @@ def following(model: onnx.ModelProto, outputs: Mapping[str, np.ndarray]) -> dict
 
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    return (n for n in model.graph.node if n.domain == OWN and n.op_type == NODE)
+    return (n for n in model.graph.node if n.domain == OWN and n.op_type.startswith(NODES))

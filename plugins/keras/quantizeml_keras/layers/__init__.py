@@ -11,6 +11,7 @@ from .frames import QuantizedBuffer
 from .hardware_forms import QuantizedMadNormalization, QuantizedShiftAttention
 from .joins import QuantizedAdd, QuantizedConcatenate, QuantizedMultiply
 from .linear import QuantizedConv2D, QuantizedConv2DTranspose, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
+from .recurrence import QuantizedStatefulRecurrent
 from .normalization import QuantizedLayerNormalization
 from .resampling import QuantizedAveragePooling2D, QuantizedUpSampling2D
 
@@ -18,7 +19,7 @@ __all__ = [
     "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedBuffer",
     "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding",
-    "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedMadNormalization", "QuantizedShiftAttention",
+    "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedMadNormalization", "QuantizedShiftAttention", "QuantizedStatefulRecurrent",
     "QuantizedMultiply", "QuantizedUpSampling2D",
 ]
 

@@ -1,4 +1,4 @@
-"""Layers that convolve over time: the frames side by side, channel major, and a convolution of one pixel."""
+"""Layers with a memory: those that convolve over time are the frames side by side, channel major, and a convolution of one pixel."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from ..graph import Shape
 from .steps import Step, array, bias
@@ -25,6 +26,14 @@ def _frames(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
     return [_buffer(layer, shapes[0], "")] if layer.kernel_size > 1 else []
 
 
+def _recurrent(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    (*frame, channels), coefficients = shapes[0], np.stack([ops.convert_to_numpy(c) for c in layer.coefficients()])
+    if np.abs(coefficients).max() > 1:
+        return "a part of its A is larger than 1: its state grows without end"
+    inner = Step("Recurrent", {"coefficients": coefficients}, (*frame, 2 * channels))
+    return [inner, Step("Reshape", {"shape": (*frame[1:], channels, 2)}, (*shapes[0], 2), "parts")]
+
+
 def _steps(layer: Any, shape: Shape, kernel: np.ndarray, groups: int) -> list[Step] | str:
     """A kernel over one frame needs no buffer."""
     if len(shape) != 4:
@@ -40,4 +49,4 @@ def _buffer(layer: Any, shape: Shape, suffix: str) -> Step:
     return Step("Buffer", {"frames": layer.kernel_size}, (*shape[:-1], (shape[-1] or 0) * layer.kernel_size), suffix)
 
 
-TEMPORAL = {"BufferTempConv": _full, "DepthwiseBufferTempConv": _depthwise, "FrameBuffer": _frames}
+TEMPORAL = {"BufferTempConv": _full, "DepthwiseBufferTempConv": _depthwise, "FrameBuffer": _frames, "StatefulRecurrent": _recurrent}
