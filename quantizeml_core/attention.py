@@ -34,6 +34,16 @@ def score_multiplier(ratio: float) -> tuple[int, int]:
     return min(int(np.rint(ratio * 2.0**f)), 2**MULTIPLIER_BITS - 1), f
 
 
+def whole_mask(mask: Floats, heads: int, queries: int, keys: int) -> Floats | str:
+    """A mask of one to four axes as (1 or heads, queries, keys), -inf where it hides; or why an attention cannot have it."""
+    wide = mask.reshape((1,) * max(4 - mask.ndim, 0) + mask.shape)
+    fits = wide.ndim == 4 and wide.shape[0] == 1 and wide.shape[1] in (1, heads) and wide.shape[2] in (1, queries) and wide.shape[3] in (1, keys)
+    if not fits:
+        return f"its mask has the shape {mask.shape}, only one for all samples is supported, for all heads or for each"
+    whole = np.broadcast_to(np.where(wide <= LOWEST, -np.inf, wide)[0], (wide.shape[1], queries, keys))
+    return "its mask hides every token from one" if np.isinf(whole).all(axis=-1).any() else whole
+
+
 def integer_mask(mask: Floats, unit: float) -> Ints:
     """b = round_half_even(mask / unit), (1 or heads, queries, keys); HIDDEN where the mask is LOWEST or less.
 

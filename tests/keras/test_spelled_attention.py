@@ -54,6 +54,59 @@ def test_it_is_one_block_with_the_same_integers(mix: Callable[[Any, Any, Any], A
     assert decibels(np.asarray(model(X)), np.asarray(result.model(X)).reshape(model(X).shape)) > 30
 
 
+SEEN = np.tri(12, dtype=bool)
+BIAS = np.random.default_rng(1).normal(size=(HEADS, 12, 12)).astype("float32")
+
+
+def masked(change: Callable[[Any], Any], **softmax: Any) -> Callable[[Any, Any, Any], Any]:
+    def mix(q: Any, k: Any, v: Any) -> Any:
+        q, k, v = (layers.Permute((2, 1, 3))(layers.Reshape((12, HEADS, SIZE))(t)) for t in (q, k, v))
+        weights = layers.Softmax()(change(ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))), **softmax)
+        return layers.Reshape((12, HEADS * SIZE))(ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3)))
+
+    return mix
+
+
+def attention(**given: Any) -> Callable[[Any, Any, Any], Any]:
+    return lambda q, k, v: layers.MultiHeadAttention(HEADS, SIZE, output_shape=HEADS * SIZE)(q, v, k, **given)
+
+
+MASKED: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "causal": attention(use_causal_mask=True),
+    "a mask of ones and zeros": attention(attention_mask=SEEN[None, ::-1, ::-1]),
+    "both": attention(attention_mask=np.arange(12)[None, None] != 5, use_causal_mask=True),
+    "added, then scaled": masked(lambda s: (s + np.where(SEEN, 0, -1e9).astype("float32")) * 0.3),
+    "scaled, then a bias for each head": masked(lambda s: s * 0.3 + BIAS),
+    "chosen": masked(lambda s: ops.where(SEEN, s * 0.3, -1e9)),
+    "chosen the other way": masked(lambda s: ops.where(~SEEN, -1e9, s * 0.3)),
+    "told to the softmax": masked(lambda s: s * 0.3, mask=SEEN[None, None]),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_constant_mask_is_part_of_the_attention(name: str) -> None:
+    """30 dB as above; the integers are those of the program, with and without compiling."""
+    model = network(MASKED[name])
+    result = quantize_model(model, samples=X)
+    block = next(b for b in result.program.blocks if b.kind == "attention")
+    assert not result.blueprint.stops and "mask" in block.arrays
+    assert differences(result.program, {"steps": X[:8]}, lambda feeds: boundaries(result.model, feeds)) == ()
+    assert decibels(np.asarray(model(X)), np.asarray(result.model.predict(X, verbose=0)).reshape(model(X).shape)) > 30
+
+
+UNKNOWN: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "a mask that is computed": masked(lambda s: s + ops.abs(s)),
+    "a token that sees nothing": attention(attention_mask=(np.arange(12) > 0)[None, :, None] & SEEN[None]),
+    "a mask of a small number": masked(lambda s: ops.where(SEEN, s, -3.0)),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_another_mask_stays_float(name: str) -> None:
+    result = quantize_model(network(UNKNOWN[name]), samples=X)
+    assert result.blueprint.stops and "attention" not in {b.kind for b in result.blueprint.blocks}
+
+
 def heads_mixed_up(q: Any, k: Any, v: Any) -> Any:
     """Values split into interleaved heads, which is no attention of heads that stand together."""
     q, k = (layers.Permute((2, 1, 3))(layers.Reshape((12, HEADS, SIZE))(t)) for t in (q, k))

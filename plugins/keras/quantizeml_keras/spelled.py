@@ -6,12 +6,17 @@ there is an attention; what follows is a picture of its result, until it is a se
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+from keras import ops
 from keras.utils import is_keras_tensor
 
+from quantizeml_core.attention import LOWEST
 from quantizeml_core.pictures import Axes, regroup
+
+from .multi_head import hidden
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scores:
-    """Products of queries and keys; `weights` behind the softmax."""
+    """Products of queries and keys, times a factor, plus a mask; `weights` behind the softmax."""
 
     queries: Picture
     keys: Picture
     scale: float = 1.0
     weights: bool = False
+    mask: np.ndarray | None = field(default=None, compare=False)
+
+    def times(self, factor: float) -> Scores:
+        return replace(self, scale=self.scale * factor, mask=None if self.mask is None else self.mask * factor)
+
+    def plus(self, mask: np.ndarray) -> Scores:
+        return replace(self, mask=mask if self.mask is None else self.mask + mask)
 
 
 @dataclass(frozen=True)
@@ -117,8 +129,10 @@ def _swapped(call: Any, value: Value) -> Value | None:
 
 def _softmax(call: Any, value: Value) -> Value | None:
     axis = getattr(call.operation, "axis", -1)
-    plain = isinstance(value, Scores) and not value.weights and axis in (-1, 3) and len(call.arguments.args) == 1
-    return replace(value, weights=True) if plain else None
+    mask = [m for m in (*call.arguments.args[1:], call.arguments.kwargs.get("mask")) if m is not None]
+    if not isinstance(value, Scores) or value.weights or axis not in (-1, 3) or any(is_keras_tensor(m) for m in mask):
+        return None
+    return replace(value.plus(hidden(ops.convert_to_numpy(mask[0]).astype(bool))) if mask else value, weights=True)
 
 
 def _activated(call: Any, value: Value) -> Value | None:
@@ -126,19 +140,41 @@ def _activated(call: Any, value: Value) -> Value | None:
 
 
 def _times(call: Any, value: Value) -> Value | None:
-    factor = _number(call)
-    return None if factor is None or isinstance(value, Scores) and value.weights else replace(value, scale=value.scale * factor)
+    return _scaled(value, _number(call))
 
 
 def _over(call: Any, value: Value) -> Value | None:
     factor = _number(call) if is_keras_tensor(call.arguments.args[0]) else None
-    return None if not factor or isinstance(value, Scores) and value.weights else replace(value, scale=value.scale / factor)
+    return _scaled(value, 1 / factor) if factor else None
 
 
 def _rescaled(call: Any, value: Value) -> Value | None:
     layer = call.operation
-    plain = isinstance(layer.scale, (int, float)) and layer.offset == 0 and not (isinstance(value, Scores) and value.weights)
-    return replace(value, scale=value.scale * layer.scale) if plain else None
+    return _scaled(value, layer.scale) if isinstance(layer.scale, (int, float)) and layer.offset == 0 else None
+
+
+def _scaled(value: Value, factor: float | None) -> Value | None:
+    if factor is None or isinstance(value, Scores) and value.weights:
+        return None
+    return value.times(factor) if isinstance(value, Scores) else replace(value, scale=value.scale * factor)
+
+
+def _added(call: Any, value: Value) -> Value | None:
+    """A constant mask on scores."""
+    found = [a for a in (*call.arguments.args, *call.arguments.kwargs.values()) if not is_keras_tensor(a)]
+    plain = isinstance(value, Scores) and not value.weights and len(found) == 1
+    return value.plus(ops.convert_to_numpy(found[0]).astype(np.float64)) if plain else None
+
+
+def _chosen(call: Any, value: Value) -> Value | None:
+    """where(seen, scores, lowest), or with the two in the other order."""
+    seen, *parts = (*call.arguments.args, *call.arguments.kwargs.values())
+    if not isinstance(value, Scores) or value.weights or len(parts) != 2 or is_keras_tensor(seen):
+        return None
+    first = is_keras_tensor(parts[0])
+    lowest = np.asarray(ops.convert_to_numpy(parts[first]))
+    shown = ops.convert_to_numpy(seen).astype(bool)
+    return value.plus(hidden(shown if first else ~shown)) if lowest.size == 1 and lowest.max() <= LOWEST else None
 
 
 def _number(call: Any) -> float | None:
@@ -152,5 +188,5 @@ def _number(call: Any) -> float | None:
 
 CHANGES = {
     "Reshape": _reshaped, "Permute": _turned, "Transpose": _turned, "Swapaxes": _swapped, "Softmax": _softmax, "Activation": _activated,
-    "Multiply": _times, "Divide": _over, "TrueDivide": _over, "Rescaling": _rescaled,
+    "Add": _added, "Where": _chosen, "Multiply": _times, "Divide": _over, "TrueDivide": _over, "Rescaling": _rescaled,
 }

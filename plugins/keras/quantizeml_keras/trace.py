@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from quantizeml_core.attention import whole_mask
 from quantizeml_core.errors import ModelError
 from quantizeml_core.match import Node
 from quantizeml_core.pictures import channels, heads, regroup, sequence_axes
@@ -21,7 +22,7 @@ from quantizeml_core.pictures import channels, heads, regroup, sequence_axes
 from .functions import inlined
 from .graph import OPAQUE, Graph, Shape
 from .layers.frames import Buffered
-from .multi_head import attended, output_projection, projections
+from .multi_head import attended, mask, output_projection, projections
 from .readers import ON_ANY_SHAPE, SEQUENCES, TOKENS, Step, read
 from .spelled import Met, Picture, followed
 
@@ -142,7 +143,7 @@ class _Trace:
         mixed = self.free(f"{name}/attention")
         self.shapes[mixed] = (*self.shapes[tensors[0]][:3], self.shapes[tensors[2]][3])
         layer = call.operation
-        heads = {"heads": layer.num_heads, "scale": 1 / np.sqrt(layer.key_dim), "layer": "MultiHeadAttention"}
+        heads = {"heads": layer.num_heads, "scale": 1 / np.sqrt(layer.key_dim), "mask": mask(call), "layer": "MultiHeadAttention"}
         self.nodes.append(Node(mixed, "Attention", tuple(tensors), (mixed,), heads))
         result = self.projected(name, mixed, *output_projection(layer))
         sequence = self.reshape(result, f"{name}/sequence", (self.shapes[result][0], *self.shapes[result][2:]))
@@ -191,10 +192,13 @@ class _Trace:
         count = heads(*(p.axes for p in parts), shapes[0][0], (shapes[0][2], shapes[1][2])) if shapes[1][2] == shapes[2][2] else None
         if count is None or parts[2].scale != 1 or any(channels(p.axes) != s[3] for p, s in zip(parts, shapes, strict=True)):
             return None
+        added = None if found.scores.mask is None else whole_mask(found.scores.mask, count, shapes[0][2], shapes[1][2])
+        if isinstance(added, str):
+            return None
         mixed, width = self.free(f"{name}/spelled"), shapes[2][3]
         self.shapes[mixed] = (*shapes[0][:3], width)
         scale = found.scores.scale * parts[0].scale * parts[1].scale
-        self.nodes.append(Node(mixed, "Attention", tuple(p.image for p in parts), (mixed,), {"heads": count, "scale": scale, "layer": "Softmax"}))
+        self.nodes.append(Node(mixed, "Attention", tuple(p.image for p in parts), (mixed,), {"heads": count, "scale": scale, "mask": added, "layer": "Softmax"}))
         axes = regroup(sequence_axes(shapes[0][0], shapes[0][2], width), (shapes[0][0], shapes[0][2], count, width // count))
         matrix = (axes[0], axes[2], axes[1], axes[3])
         return Picture(mixed, tuple(matrix[i] for i in found.order))

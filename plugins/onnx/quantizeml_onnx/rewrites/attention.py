@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
+from quantizeml_core.attention import LOWEST, whole_mask
 from quantizeml_core.pictures import Axes, channels, heads, regroup, sequence_axes
 
 from .functions import DOMAIN
@@ -208,20 +209,13 @@ def _chosen(node: ir.Node) -> Step | None:
 
 
 STEPS: dict[str, Callable[[ir.Node], Step | None]] = {"Mul": _scaled, "Div": _scaled, "Add": _added, "Where": _chosen}
-LOWEST = -1e4
-"""A score put to this, or to less, counts for nothing."""
 
 
 def _mask(mask: np.ndarray | None, count: int, operands: Sequence[Picture]) -> np.ndarray | str | None:
     """(1 or heads, queries, keys), None without one; or why it is not supported."""
     if mask is None:
         return None
-    queries, keys = (dims(p.of.image)[3] for p in operands[:2])
-    wide = mask.reshape((1,) * max(4 - mask.ndim, 0) + mask.shape)
-    if wide.ndim > 4 or wide.shape[0] != 1 or wide.shape[1] not in (1, count):
-        return f"its mask has the shape {mask.shape}, only one for all samples is supported, for all heads or for each"
-    whole = np.broadcast_to(np.where(wide <= LOWEST, -np.inf, wide)[0], (wide.shape[1], queries, keys))
-    return "its mask hides every token from one" if np.isinf(whole).all(axis=-1).any() else whole
+    return whole_mask(mask, count, *(dims(p.of.image)[3] for p in operands[:2]))
 
 
 def _heads(q: Picture, k: Picture, v: Picture) -> int | None:
