@@ -22,6 +22,7 @@ from .blueprint import Blueprint
 from .embedding import integer_entries
 from .entry import spread
 from .layernorm import integer_epsilon
+from .local_response import squares_multiplier
 from .numerics import Ints
 from .plan import LayerPlan, Plan
 from .program import Format, Program
@@ -68,6 +69,8 @@ def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bi
             arrays["epsilon"] = _epsilon(block, blueprint.channels(block.output), formats[block.inputs[0]])
         if block.kind in SCORE_UNITS:
             arrays |= _scores(block, formats)
+        if block.kind == "local_response":
+            arrays |= _squares(block, formats[block.inputs[0]])
         if block.kind == "embed":
             arrays["entries"] = integer_entries(block.arrays["table"], formats[block.inputs[0]].step).astype(np.int32)
         if block.kind == "recurrent":
@@ -83,6 +86,11 @@ def _scores(block: Block, formats: Mapping[str, Format]) -> Arrays:
     multiplier, shift = score_multiplier(unit * SCORE_UNITS[block.kind])
     mask = {"mask": integer_mask(block.arrays["mask"], unit)} if "mask" in block.arrays else {}
     return {"score_multiplier": np.array([multiplier], np.int64), "score_shift": np.array([shift], np.int64), **mask}
+
+
+def _squares(block: Block, source: Format) -> Arrays:
+    multiplier, shift = squares_multiplier(float(block.arrays["strength"][0]), float(source.step[0]), f"`{block.name}`")
+    return {"square_multiplier": np.array([multiplier], np.int64), "square_shift": np.array([shift], np.int64)}
 
 
 def _epsilon(block: Block, channels: int, source: Format) -> Ints:

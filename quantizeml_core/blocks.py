@@ -11,6 +11,8 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
     attention             three inputs: queries, keys, values; every pixel is a token, `groups` is the number of heads, `scale` (1,) multiplies the scores,
                           `mask` (1 or heads, queries, keys) is added to them, -inf hides a key
     embed                 pixels in reading order as one row, zeros in front where `table` (C, T) is longer, plus the table: class token and positions
+    local_response        each value by the sum of squares over `window` channels around it, exponent 3/4 (`local_response`); `strength` (1,) multiplies
+                          the sum, `gain` (1,) the result
     shift_attention       the same with powers of two for a softmax (`hardware_forms`)
     mad_normalize         the channels of each pixel divided by their mean absolute value
     normalize             layer normalization over the channels of each pixel, without weights; `epsilon` (1,), an integer in a program
@@ -59,6 +61,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "multiply": Kind((), frozenset({"activation"}), inputs=2),
     "attention": Kind(("scale", "mask"), frozenset(), inputs=3),
     "embed": Kind(("table",), frozenset()),
+    "local_response": Kind(("strength", "gain"), frozenset({"activation"})),
     "shift_attention": Kind(("scale",), frozenset(), inputs=3),
     "mad_normalize": Kind((), frozenset({"activation"})),
     "normalize": Kind(("epsilon",), frozenset({"activation"})),
@@ -117,6 +120,7 @@ class Block:
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
     frames: int = 1
+    window: int = 1
     flatten: bool = False
     perm: tuple[int, ...] = ()
     activation: Activation | None = None

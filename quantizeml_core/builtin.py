@@ -23,7 +23,8 @@ GENERIC = Target(
     defaults={"input_weight_bits": 8, "weight_bits": 8, "activation_bits": 8, "per_tensor_activations": False},
     bias_mantissa_bits=None,
     accumulator_bits={"input_conv2d": 32, "conv2d": 32, "conv_transpose2d": 32, "depthwise2d": 32, "dense": 32, "add": 32, "concat": 32,
-                      "multiply": 32, "attention": 32, "embed": 32, "shift_attention": 32, "mad_normalize": 32, "normalize": 32, "pool2d": 32, "recurrent": 32},
+                      "multiply": 32, "attention": 32, "embed": 32, "shift_attention": 32, "local_response": 32, "mad_normalize": 32,
+                      "normalize": 32, "pool2d": 32, "recurrent": 32},
     capabilities=frozenset(CAPABILITIES),
 )
 

@@ -17,6 +17,7 @@ from . import hardware_forms, layernorm, numerics, recurrence
 from .attention import attend
 from .blocks import Block, Pool
 from .embedding import embed as embedded
+from .local_response import respond
 from .numerics import Ints
 
 Arrays = Mapping[str, np.ndarray]
@@ -148,6 +149,12 @@ def shift_attention(block: Block, q: Ints, k: Ints, v: Ints) -> Ints:
     return _post(block, hardware_forms.shift_attend(q, k, v, block.groups, multiplier, shift))
 
 
+def local_response(block: Block, x: Ints) -> Ints:
+    """Local response normalization over neighbouring channels, then the usual tail."""
+    multiplier, shift = (int(block.arrays[name][0]) for name in ("square_multiplier", "square_shift"))
+    return _post(block, respond(x, block.window, multiplier, shift))
+
+
 def mad_normalize(block: Block, x: Ints) -> Ints:
     """Mad normalization over the channels, then the usual tail."""
     return _post(block, hardware_forms.mad_normalize(x))
@@ -256,7 +263,7 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 
 KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "resume": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
-    "concat": concat, "multiply": multiply, "attention": attention, "shift_attention": shift_attention, "mad_normalize": mad_normalize,
+    "concat": concat, "multiply": multiply, "attention": attention, "shift_attention": shift_attention, "local_response": local_response, "mad_normalize": mad_normalize,
     "embed": embed, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
     "buffer": buffer, "recurrent": recurrent,
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import attention, embedding, hardware_forms, numerics, recurrence, tables
+from . import attention, embedding, hardware_forms, local_response, numerics, recurrence, tables
 from .align import bound
 from .blocks import LINEAR, Block, moves
 from .blueprint import Blueprint
@@ -213,6 +213,10 @@ class _Solver:
     def _mad_normalize(self, block: Block, layer: LayerPlan) -> Solution:
         self._one_scale(block, block.inputs)
         return self._rescaled(block, layer, np.array([2.0**-hardware_forms.FRACTION]))
+
+    def _local_response(self, block: Block, layer: LayerPlan) -> Solution:
+        self._one_scale(block, block.inputs)
+        return self._rescaled(block, layer, self.formats[block.inputs[0]].step * block.arrays["gain"] * 2.0**-local_response.FRACTION)
 
     def _embed(self, block: Block, layer: LayerPlan) -> Solution:
         return self._rescaled(block, layer, self.formats[block.inputs[0]].step * 2.0**-embedding.FRACTION)

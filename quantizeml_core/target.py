@@ -27,6 +27,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "depthwise2d.pool": "pools after a depthwise convolution, in the same block",
     "activation.table": "applies a table (GELU, SiLU, LeakyReLU ...) after a convolution",
     "embed": "makes one row of tokens of an image, and adds a table of learned numbers to it",
+    "local_response": "divides by the squares of neighbouring channels (LRN)",
     "mad_normalize": "divides the channels of each pixel by their mean absolute value (LayerMadNormalization)",
     "multiply": "multiplies two tensors (squeeze and excitation, attention)",
     "normalize": "normalizes over the channels of each pixel (LayerNormalization)",

@@ -20,7 +20,7 @@ from quantizeml_onnx.testing import boundaries, judge
 
 HEAD = "(float[N,3,8,8] x) => "
 WEIGHTS = "<float[4,3,3,3] w, float[6,4,3,3] v, float[6,6,3,3] u, float[5,6] d>"
-LRN = "l = LRN <size = 3> (r) "
+LRN = "l = LRN <beta = 0.5, size = 3> (r) "
 
 ONE = HEAD + f"(float[N,5] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} k = Conv (l, v) s = Relu (k) p = GlobalAveragePool (s) f = Flatten (p) y = Gemm <transB = 1> (f, d) }}"
 TWO = HEAD + f"(float[N,6,2,2] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} k = Conv (l, v) e = Softplus (k) y = Conv (e, u) }}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from quantizeml_core import local_response
 from quantizeml_core.blocks import LINEAR, Block, Pool
 from quantizeml_core.blueprint import Blueprint
 from quantizeml_core.kernels import channel_first
@@ -26,6 +27,9 @@ def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
         return x * _wide(block.arrays.get("scale", np.ones(1)), x.ndim) + _wide(block.arrays.get("offset", np.zeros(1)), x.ndim)
     if block.kind == "concat":
         return np.concatenate(inputs, axis=1)
+    if block.kind == "local_response":
+        sums = local_response.square_sums(inputs[0], block.window)
+        return _post(block, inputs[0] * block.arrays["gain"] * (1 + block.arrays["strength"] * sums) ** -0.75)
     if block.kind == "mad_normalize":
         return _post(block, inputs[0] / np.maximum(np.abs(inputs[0]).mean(axis=1, keepdims=True), 1e-7))
     if block.kind == "shift_attention":

@@ -23,7 +23,7 @@ BASES = {
     "conv_transpose2d": "QuantizedConvTranspose2D", "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D",
     "upsample2d": "QuantizedUpsample2D", "normalize": "QuantizedLayerNormalization", "attention": "QuantizedAttention",
     "embed": "QuantizedEmbedding", "shift_attention": "QuantizedShiftAttention", "mad_normalize": "QuantizedMadNormalization",
-    "buffer": "QuantizedFrameBuffer", "recurrent": "QuantizedStatefulRecurrent",
+    "buffer": "QuantizedFrameBuffer", "recurrent": "QuantizedStatefulRecurrent", "local_response": "QuantizedLocalResponse",
 }
 
 #: function parameter -> (array of the integer block, suffix of the initializer's name)
@@ -31,6 +31,7 @@ PARAMETERS = {
     "scale": ("scale", "_scale"), "zp": ("zero_point", "_zp"), "x_pad_value": ("pad_value", "_Xpad"), "W": ("weight", "_Wi"),
     "bias": ("bias", "_B"), "pads": ("pads", "_pads"), "ActScale": ("table_multiplier", "_M_act"), "ActShift": ("table_shift", "_S_act"),
     "LUT_values": ("table", "_LUT"), "max_value": ("bound", "_max_value"), "Xs": ("x_shift", "_x1_shift"), "Ys": ("y_shift", "_x2_shift"),
+    "SquareScale": ("square_multiplier", "_M_square"), "SquareShift": ("square_shift", "_S_square"),
     "ScoreScale": ("score_multiplier", "_M_score"), "ScoreShift": ("score_shift", "_S_score"),
     "Mask": ("mask", "_mask"), "Table": ("entries", "_table"), "Turn": ("coefficients", "_A"), "Epsilon": ("epsilon", "_epsilon"), "Scale": ("multiplier", "_M"), "Shift": ("shift", "_S_out"),
 }
@@ -38,7 +39,8 @@ PARAMETERS = {
 #: block kind -> the parameters of those that have no weights
 UNWEIGHTED = {"input": ("scale", "zp"), "resume": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (),
               "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift", "Mask"),
-              "shift_attention": ("ScoreScale", "ScoreShift"), "buffer": (), "mad_normalize": (), "embed": ("Table",), "recurrent": ("Turn",)}
+              "shift_attention": ("ScoreScale", "ScoreShift"), "buffer": (), "local_response": ("SquareScale", "SquareShift"),
+              "mad_normalize": (), "embed": ("Table",), "recurrent": ("Turn",)}
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
         "average pooling over windows": block.kind == "pool2d",
         "an embedding of tokens": block.kind == "embed",
         "an attention": block.kind in ("attention", "shift_attention"),
+        "a local response normalization": block.kind == "local_response",
         "a layer normalization": block.kind in ("normalize", "mad_normalize"),
         "frames kept from call to call": block.kind == "buffer",
         "a state kept from call to call": block.kind == "recurrent",

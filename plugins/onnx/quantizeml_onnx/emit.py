@@ -22,6 +22,8 @@ from . import contract, functions, states
 #: Storage type of each parameter, where it differs from the program's array.
 _DTYPES = {"bias": np.int32, "max_value": np.int32, "LUT_values": np.int32, "Xs": np.int32, "Ys": np.int32, "Scale": np.uint8, "ActScale": np.uint8,
            "W": np.int8, "x_pad_value": np.int32, "Turn": np.int32}
+SHIFTS = ("Shift", "ActShift", "ScoreShift", "SquareShift")
+"""Parameters that hold 2^f for f."""
 _TENSOR_TYPES = {"int8": onnx.TensorProto.INT8, "uint8": onnx.TensorProto.UINT8, "int32": onnx.TensorProto.INT32}
 
 
@@ -88,6 +90,8 @@ def _attributes(program: Program, block: Block, call: contract.Call) -> dict[str
         attributes["strides"] = list(block.strides)
     if block.kind == "depthwise2d" or block.groups != 1:
         attributes["groups"] = block.groups
+    if block.kind == "local_response":
+        attributes["window"] = block.window
     if block.kind == "buffer":
         attributes["frames"] = block.frames
     if block.pool and block.pool.kind != "gap":
@@ -110,7 +114,7 @@ def initializer(program: Program, block: Block, parameter: str) -> np.ndarray:
         return block.arrays[array].astype(np.int32)[None, :, None]
     if parameter == "Mask":
         return block.arrays[array].astype(np.int32)[None]
-    if parameter in ("Shift", "ActShift", "ScoreShift"):
+    if parameter in SHIFTS:
         power = np.exp2(block.arrays[array].astype(np.float64)).astype(np.float32)
         return _broadcast(block, power).reshape(wide)
     value = block.arrays[array].astype(_DTYPES.get(parameter, block.arrays[array].dtype))

@@ -25,7 +25,7 @@ from quantizeml_core import attention, embedding, hardware_forms, layernorm, num
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
-from . import tails
+from . import response, tails
 from .body import POOL_ATTRIBUTES, Body, activation, after_pool, biased, reach, unsigned
 from .contract import OWN, Call
 from .convolution import conv, transposed
@@ -208,6 +208,10 @@ def _embed(program: Program, block: Block) -> Body:
     return _ended(program, block, lines, reach, f"p{pixels}t{length}")
 
 
+def _local_response(program: Program, block: Block) -> Body:
+    return _ended(program, block, *response.lines(program, block))
+
+
 def _normalize(program: Program, block: Block) -> Body:
     """`quantizeml_core.layernorm` in float64, where each of its steps is exact."""
     channels = program.shapes[block.inputs[0]][1]
@@ -291,5 +295,5 @@ BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
     "input": _input, "resume": _resume, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
     "concat": _concat, "multiply": _multiply, "attention": _attention, "shift_attention": _shift_attention,
     "mad_normalize": _mad_normalize, "embed": _embed, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
-    "buffer": _buffer, "recurrent": _recurrent,
+    "local_response": _local_response, "buffer": _buffer, "recurrent": _recurrent,
 }

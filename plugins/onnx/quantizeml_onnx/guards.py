@@ -10,6 +10,7 @@ import numpy as np
 from quantizeml_core.match import Node
 from quantizeml_core.patterns import Guard
 
+from .response import WIDEST
 from .view import OnnxView, ints, operand, operands, present
 
 UNBOUNDED = float(np.finfo(np.float32).max)
@@ -249,6 +250,25 @@ def to_last(view: OnnxView, node: Node) -> str | None:
 def to_first(view: OnnxView, node: Node) -> str | None:
     """Channels last to channels first."""
     return None if ints(node, "perm", ()) == (0, 3, 1, 2) else "it is no transposition from channels last to channels first"
+
+
+def response(node: Node) -> tuple[int, float, float, float]:
+    """Size, alpha, beta and bias of an LRN."""
+    attributes = node.native.attributes
+    alpha, beta, bias = (attributes.get_float(name, default) for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
+    return attributes.get_int("size", 1), alpha, beta, bias
+
+
+def local_response(view: OnnxView, node: Node) -> str | None:
+    """A local response normalization of an image that has an integer form."""
+    size, alpha, beta, bias = response(node)
+    if len(view.shape(node.inputs[0]) or ()) != 4:
+        return "it normalizes something else than an image"
+    if beta != 0.75:
+        return f"its exponent is {beta:g}, only 0.75 has an integer form"
+    if alpha <= 0 or bias <= 0:
+        return f"its alpha is {alpha:g} and its bias {bias:g}, both must be positive"
+    return None if size <= WIDEST else f"it sums over {size} channels, at most {WIDEST} are exact"
 
 
 def bare(view: OnnxView, node: Node) -> str | None:

@@ -14,6 +14,7 @@ from quantizeml_core.blocks import ENTRIES, MOVES, Activation, Block, Pool
 from quantizeml_core.program import Format, Program
 
 from . import contract
+from .emit import SHIFTS
 from .quantized import dequantized, dequantizers, quantized_nodes
 from .realize import CONFIG_KEY
 
@@ -69,7 +70,7 @@ class _Reader:
         block = Block(
             node.name, _KINDS[base], tuple(renamed.get(i, i) for i, p in zip(node.input, names, strict=True) if p in ("X", "Y", "V")),
             renamed.get(node.output[0], node.output[0]), strides=tuple(attributes.get("strides", (1, 1))), pads=tuple(int(pads[i]) for i in (2, 3, 6, 7)),
-            groups=int(attributes.get("groups", 1)), frames=int(attributes.get("frames", 1)),
+            groups=int(attributes.get("groups", 1)), frames=int(attributes.get("frames", 1)), window=int(attributes.get("window", 1)),
             flatten="Flatten" in tail, perm=tuple(attributes.get("perm", ())), activation=_activation(tail),
             pool=_pool(tail, attributes, _KINDS[base]), arrays=_arrays(given, fmt, "Scaled" in tail),
         )
@@ -105,7 +106,7 @@ def _arrays(given: Mapping[str, np.ndarray], fmt: Format, scaled: bool) -> dict[
     arrays: dict[str, np.ndarray] = {}
     for parameter, value in given.items():
         name = contract.PARAMETERS[parameter][0]
-        if parameter in ("Shift", "ActShift", "ScoreShift"):
+        if parameter in SHIFTS:
             value = np.log2(value.astype(np.float64)).astype(np.int32)
         value = value[0, :, 0] if parameter == "Table" else value[0] if parameter == "Mask" else value
         arrays[name] = value if name in ("weight", "scale", "zero_point", "entries", "mask", "coefficients") else value.ravel()

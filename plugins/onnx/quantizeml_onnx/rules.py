@@ -6,6 +6,7 @@
     add                   Add [Relu | Clip]
     concat                Concat of two tensors
     attention, embed      Attention;  Tokens: functions that the rewrites find in what exporters spell out
+    local_response        LRN of exponent 3/4 [Relu | Clip]
     multiply              Mul of two tensors [Relu | Clip]
     normalize             LayerNormalization without weights between two transpositions: over the channels of each pixel [Relu | Clip]
     pool2d                AveragePool [Relu | Clip]; where the target has none, a depthwise2d of equal weights
@@ -69,6 +70,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("depthwise2d", P("Conv", guards.depthwise) >> POST, partial(_convolution, "depthwise2d")),
         rule("embed", P("Tokens"), _embed),
         rule("identity", ALONE, _identity),
+        rule("local_response", P("LRN", guards.local_response) >> P.opt(RELU), _local_response),
         rule("multiply", P("Mul", guards.product) >> P.opt(RELU), _multiply),
         rule("normalize", P("Transpose", guards.to_last) >> P("LayerNormalization", guards.bare) >> P("Transpose", guards.to_first) >> P.opt(RELU), _normalize),
         rule("pool2d", P("AveragePool", guards.average_pool) >> P.opt(RELU), _average_pool),
@@ -164,6 +166,15 @@ def _embed(target: Target, match: Match) -> Block | Miss:
     if refusal := target.lacks({"embed": True}):
         return Miss(refusal)
     return Block(node.name, "embed", match.inputs, match.output, arrays={"table": operand(match.view, node, 2)[0, :, 0]})
+
+
+def _local_response(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    if refusal := target.lacks({"local_response": True}):
+        return Miss(refusal)
+    (size, alpha, _, bias) = guards.response(node)
+    arrays = {"strength": np.array([alpha / (size * bias)]), "gain": np.array([bias**-0.75])}
+    return Block(node.name, "local_response", match.inputs, match.output, window=size, activation=_activation(match), arrays=arrays)
 
 
 def _normalize(target: Target, match: Match) -> Block | Miss:

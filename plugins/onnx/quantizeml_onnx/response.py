@@ -1,0 +1,62 @@
+"""`quantizeml_core.local_response` in float64, where each of its steps is exact; the squares are summed by a convolution along the channels in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from quantizeml_core.blocks import Block
+from quantizeml_core.local_response import BASE, FRACTION, LEVELS, sides, thresholds
+from quantizeml_core.numerics import FLOAT32_EXACT, Ints
+from quantizeml_core.program import Program
+
+WIDEST = FLOAT32_EXACT // 2**14 - 1
+"""Channels whose squares a float32 can sum exactly."""
+
+
+def lines(program: Program, block: Block) -> tuple[list[str], tuple[Ints, Ints], str]:
+    """ONNX text up to the accumulator `sum`, its reach, and the key of this body."""
+    channels, levels = int(program.shapes[block.inputs[0]][1] or 0), _levels(program, block)
+    before, behind = sides(block.window)
+    reach = np.full(channels, _furthest(program, block) << FRACTION, np.int64)
+    text = [
+        "x0 = Cast <to = 1> (X)", "xx = Mul (x0, x0)", f"rs = Constant <value_ints = [0, 1, {channels}, -1]> ()", "row = Reshape (xx, rs)",
+        f"ws = Constant <value_ints = [1, 1, {block.window}, 1]> ()", "w = ConstantOfShape <value = float[1] {1.0}> (ws)",
+        f"s0 = Conv <pads = [{before}, 0, {behind}, 0]> (row, w)", "size = Shape (X)", "s1 = Reshape (s0, size)", "s = Cast <to = 11> (s1)",
+        "m = Cast <to = 11> (SquareScale)", "f = Cast <to = 11> (SquareShift)", "ratio = Div (m, f)", "half = Constant <value = double {0.5}> ()",
+        "v0 = Mul (s, ratio)", "v1 = Add (v0, half)", "v2 = Floor (v1)", f"base = Constant <value = double {{{2.0**BASE}}}> ()", "v3 = Add (v2, base)",
+        *_levelled(levels), f"big = Constant <value = double {{{2.0**44}}}> ()", "q = Div (big, v)", "q0 = Floor (q)", "q1 = Sqrt (q0)", "r = Floor (q1)",
+        "four = Constant <value = double {4096.0}> ()", "t0 = Mul (r, four)", "t1 = Sqrt (t0)", "t = Floor (t1)", "x = Cast <to = 11> (X)",
+        "xr = Mul (x, r)", "xrt = Mul (xr, t)", "z0 = Mul (xrt, last)", "z1 = Add (z0, half)", "z = Floor (z1)", "sum = Cast <to = 6> (z)",
+    ]
+    return text, (-reach, reach), f"c{channels}w{block.window}l{levels}"
+
+
+def _furthest(program: Program, block: Block) -> int:
+    low, high = program.input_range(block)
+    return max(-low, high)
+
+
+def _levels(program: Program, block: Block) -> int:
+    """How many values j can have."""
+    multiplier, shift = (int(block.arrays[name][0]) for name in ("square_multiplier", "square_shift"))
+    most = ((block.window * _furthest(program, block) ** 2 * multiplier) >> shift) + (1 << BASE) + 1
+    return 1 + int((thresholds(LEVELS) <= most).sum())
+
+
+def _levelled(levels: int) -> list[str]:
+    """v = floor(V 16^-j), and the last factor, 2^-(13 + 3j)."""
+    if levels == 1:
+        return ["v = Identity (v3)", f"last = Constant <value = double {{{2.0**-13!r}}}> ()"]
+    return [
+        _table("limits", thresholds(levels).astype(float).tolist()), _table("parts", [16.0**-j for j in range(levels)]),
+        _table("lasts", [2.0 ** -(13 + 3 * j) for j in range(levels)]), "end = Constant <value_ints = [-1]> ()", "wide = Unsqueeze (v3, end)",
+        "above = GreaterOrEqual (wide, limits)", "counted = Cast <to = 7> (above)", "j = ReduceSum <keepdims = 0> (counted, end)",
+        "part = Gather (parts, j)", "last = Gather (lasts, j)", "v4 = Mul (v3, part)", "v = Floor (v4)",
+    ]
+
+
+def _table(name: str, values: Iterable[float]) -> str:
+    numbers = [*map(repr, values)]
+    return f"{name} = Constant <value = double[{len(numbers)}] {{{', '.join(numbers)}}}> ()"
