@@ -22,7 +22,7 @@ from .correct import correct
 from .decide import decide, input_signed
 from .entry import fold_entry
 from .errors import ModelError, UsageError
-from .hooks import Batch, Change, Frontend, Survey
+from .hooks import Batch, Change, Frontend, Observer, Survey
 from .kernels import channel_first, input_quantize
 from .match import stop_message
 from .numerics import Floats, round_significant
@@ -166,7 +166,10 @@ def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: S
             if progress:
                 progress("Calibrating", done, len(samples))
 
-    frontend.observe(survey, batches(), {native.get(t, t): Several((o, *by_tensor.get(t, ()))) for t, o in inner.items()})
+    watching: dict[str, list[Observer]] = {}
+    for tensor, observer in inner.items():
+        watching.setdefault(native.get(tensor, tensor), []).extend((observer, *by_tensor.get(tensor, ())))
+    frontend.observe(survey, batches(), {t: Several(observers) for t, observers in watching.items()})
     seen = {t: o.seen for t, o in (inputs | inner).items()}
     return seen | {t: seen[source] for t, source in alike.items()}
 
