@@ -52,7 +52,7 @@ def test_the_readmes_plugin_runs() -> None:
     assert len(plugin.splitlines()) <= 12
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in ("hooks", "targets", "errors", "migration", "api"))])
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in ("hooks", "targets", "errors", "migration", "api", "onnx"))])
 def test_links_lead_somewhere(page: str) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8"))
     assert all(((ROOT / page).parent / link).exists() for link in links)
