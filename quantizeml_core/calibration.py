@@ -1,4 +1,4 @@
-"""What is observed while the float network runs: per-channel extremes and means, in constant memory, independent of batch size and order."""
+"""What is observed while the float network runs: per-channel extremes, the second largest sample and means, in constant memory, independent of batch size and order."""
 
 from __future__ import annotations
 
@@ -23,12 +23,17 @@ class Range:
         low, high: (C,).
         integer: every value seen was a whole number.
         mean: (C,), zeros when it was not observed.
+        second: (C,) the largest |x| without the sample that holds the largest one.
+        samples, pixels: how many samples were seen, and the pixels of each; 0 when they were not counted.
     """
 
     low: np.ndarray
     high: np.ndarray
     integer: bool = False
     mean: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    second: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    samples: int = 0
+    pixels: int = 0
 
     @property
     def absmax(self) -> np.ndarray:
@@ -41,25 +46,29 @@ class RangeObserver:
     def __init__(self, track_integers: bool = False) -> None:
         self._low: np.ndarray | None = None
         self._high: np.ndarray | None = None
+        self._two: np.ndarray | None = None
         self._sum: Floats = np.zeros(1)
-        self._count = 0
+        self._samples = self._pixels = 0
         self._integer = track_integers
 
     def update(self, x: np.ndarray) -> None:
         """Merge one batch (N, C, ...)."""
-        axes = (0, *range(2, x.ndim))
-        low, high = x.min(axis=axes), x.max(axis=axes)
+        pixels = tuple(range(2, x.ndim))
+        lows, highs = x.min(axis=pixels), x.max(axis=pixels)
+        low, high = lows.min(axis=0), highs.max(axis=0)
         self._low = low if self._low is None else np.minimum(self._low, low)
         self._high = high if self._high is None else np.maximum(self._high, high)
+        self._two = two_largest(np.maximum(np.abs(lows), np.abs(highs)), self._two)
         self._sum = self._sum + channel_sum(x)
-        self._count += x.size // x.shape[1]
+        self._samples, self._pixels = self._samples + len(x), x[0, 0].size
         self._integer = self._integer and bool(np.array_equal(x, np.rint(x)))
 
     @property
     def seen(self) -> Range:
-        assert self._low is not None and self._high is not None, "no batch was observed"
-        mean = numerics.round_significant(self._sum / self._count, MEAN_BITS)
-        return Range(self._low.astype(np.float64), self._high.astype(np.float64), self._integer, mean)
+        assert self._low is not None and self._high is not None and self._two is not None, "no batch was observed"
+        mean = numerics.round_significant(self._sum / (self._samples * self._pixels), MEAN_BITS)
+        ends = (self._low.astype(np.float64), self._high.astype(np.float64))
+        return Range(*ends, self._integer, mean, self._two[0].astype(np.float64), self._samples, self._pixels)
 
 
 class Several:
@@ -71,6 +80,12 @@ class Several:
     def update(self, x: np.ndarray) -> None:
         for observer in self.observers:
             observer.update(x)
+
+
+def two_largest(rows: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+    """Per column the second largest and the largest, (2, C), of rows (N, C) >= 0 and of an earlier result; zero stands for what is not there."""
+    earlier = np.zeros((2, rows.shape[1]), rows.dtype) if before is None else before
+    return np.partition(np.concatenate([earlier, rows]), -2, axis=0)[-2:]
 
 
 def channel_sum(x: np.ndarray) -> Floats:

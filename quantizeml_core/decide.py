@@ -17,6 +17,8 @@ import numpy as np
 from .blocks import ENTRIES, LINEAR, Block, moves
 from .blueprint import Blueprint
 from .calibration import Range
+from .floor import channel_floor
+from .numerics import qmax
 from .params import QuantizationParams
 from .plan import LayerPlan, Plan
 from .target import Target
@@ -59,7 +61,9 @@ def _layer(block: Block, blueprint: Blueprint, seen: Range, params: Quantization
     weight_bits = (params.input_weight_bits if first else params.weight_bits) if block.kind in LINEAR else None
     kind = "input_conv2d" if block.kind == "conv2d" and _reads_unsigned_input(block, blueprint, params) else block.kind
     width = min(target.accumulator_bits.get(kind, 32), params.buffer_bits or 32)
-    return LayerPlan(weight_bits, bits, signed, not params.per_tensor_activations, seen.low, seen.high, width)
+    per_axis = not params.per_tensor_activations
+    floor = channel_floor(seen, qmax(bits or 8, signed)) if per_axis else 0.0
+    return LayerPlan(weight_bits, bits, signed, per_axis, seen.low, seen.high, width, floor)
 
 
 def _output_bits(block: Block, blueprint: Blueprint, params: QuantizationParams) -> int | None:

@@ -1,6 +1,7 @@
 """Plan: what was decided per layer - bits, axes, ranges. Its JSON is `config.json`: dump it, edit it, quantize again with it.
 
-    {"conv1": {"weight_quantizer": {"bitwidth": 8}, "output_quantizer": {"bitwidth": 8, "signed": true, "axis": "per-axis", "range": [...]}}}
+    {"conv1": {"weight_quantizer": {"bitwidth": 8}, "output_quantizer": {"bitwidth": 8, "signed": true, "axis": "per-axis", "range": [...],
+                                     "floor": 0.25}}}
 
 An entry given by the user merges over the default of its layer, key by key; an unknown layer or key is an error with the nearest names.
 """
@@ -17,7 +18,7 @@ import numpy as np
 from .errors import UsageError
 
 Config = Mapping[str, Mapping[str, Any]]
-_KEYS = {"weight_quantizer": {"bitwidth"}, "output_quantizer": {"bitwidth", "signed", "axis", "range"}, "buffer_bitwidth": set()}
+_KEYS = {"weight_quantizer": {"bitwidth"}, "output_quantizer": {"bitwidth", "signed", "axis", "range", "floor"}, "buffer_bitwidth": set()}
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class LayerPlan:
         per_axis: one step per channel, or one for the tensor.
         low, high: calibrated range per channel (C,) or (1,); at an input also whether every sample was an integer.
         buffer_bits: width of the accumulator on the target.
+        floor: share of the widest channel's range that every channel has at least.
     """
 
     weight_bits: int | None = None
@@ -40,13 +42,15 @@ class LayerPlan:
     low: np.ndarray | None = None
     high: np.ndarray | None = None
     buffer_bits: int = 32
+    floor: float = 0.0
 
     @property
     def absmax(self) -> np.ndarray:
-        """max(|low|, |high|) per channel, or one value when per tensor."""
+        """max(|low|, |high|) per channel, none below its floor, or one value when per tensor."""
         assert self.low is not None and self.high is not None
         reach = np.maximum(np.abs(self.low), np.abs(self.high)).astype(np.float64)
-        return reach if self.per_axis else reach.max(keepdims=True)
+        widest = reach.max(keepdims=True)
+        return np.maximum(reach, self.floor * widest) if self.per_axis else widest
 
     @property
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -55,13 +59,23 @@ class LayerPlan:
         low, high = self.low.astype(np.float64), self.high.astype(np.float64)
         return (low, high) if self.per_axis else (low.min(keepdims=True), high.max(keepdims=True))
 
+    @property
+    def spans(self) -> tuple[np.ndarray, np.ndarray]:
+        """`extremes` widened to hold zero, and both ends moved away from it where a channel's width is below its floor."""
+        low, high = (end(v, 0.0) for end, v in zip((np.minimum, np.maximum), self.extremes, strict=True))
+        width = high - low
+        least = self.floor * width.max(initial=0.0)
+        factor = np.maximum(least / np.where(width > 0, width, np.inf), 1.0)
+        return low * factor, np.where(width > 0, high * factor, least)
+
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
         if self.weight_bits is not None:
             out["weight_quantizer"] = {"bitwidth": self.weight_bits}
         if self.output_bits is not None:
             axis = "per-axis" if self.per_axis else "per-tensor"
-            out["output_quantizer"] = {"bitwidth": self.output_bits, "signed": self.signed, "axis": axis, "range": _range_json(self)}
+            out["output_quantizer"] = {"bitwidth": self.output_bits, "signed": self.signed, "axis": axis, "range": _range_json(self),
+                                       "floor": self.floor}
         out["buffer_bitwidth"] = self.buffer_bits
         return out
 
@@ -106,6 +120,12 @@ def check_config(config: Config, names: Mapping[str, Any]) -> None:
             for inner in value if isinstance(value, Mapping) else ():
                 if inner not in _KEYS[key]:
                     raise _unknown("key", inner, _KEYS[key], f"`{name}.{key}`")
+                if inner == "floor" and not _is_share(value[inner]):
+                    raise UsageError(f"the floor {value[inner]!r}", where=f"`{name}.{key}`", allowed="a share of the widest channel's range, 0 to 1")
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value <= 1
 
 
 def _unknown(what: str, name: str, known: Any, where: str) -> UsageError:
@@ -130,5 +150,5 @@ def _output_changes(entry: Mapping[str, Any] | bool | None, layer: LayerPlan) ->
         changes["per_axis"] = entry["axis"] == "per-axis"
     if entry.get("range") is not None:
         low, high = entry["range"]
-        changes |= {"low": np.atleast_1d(np.asarray(low, np.float64)), "high": np.atleast_1d(np.asarray(high, np.float64))}
-    return changes
+        changes |= {"low": np.atleast_1d(np.asarray(low, np.float64)), "high": np.atleast_1d(np.asarray(high, np.float64)), "floor": 0.0}
+    return changes | ({"floor": float(entry["floor"])} if "floor" in entry else {})

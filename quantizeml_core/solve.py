@@ -101,7 +101,7 @@ class _Solver:
             step = self.given.get(block.output)
             step = self.scheme.symmetric(layer.absmax) if step is None else step
             return Solution(Format(8, True, step, np.zeros(len(step), np.int64)))
-        step, zero_point = self.scheme.affine(*layer.extremes, self.ranges[block.output].integer)
+        step, zero_point = self.scheme.affine(*layer.spans, self.ranges[block.output].integer)
         return Solution(Format(8, False, step, zero_point))
 
     _resume = _input
