@@ -26,7 +26,7 @@ __all__ = [
 
 def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: QuantizationParams | None = None, samples: Any = None,
              num_samples: int = 1024, batch_size: int | None = None, epochs: int = 1, quantize_until: str | None = None,
-             input_shape: tuple[int, ...] | None = None, *, target: str | Target = "generic", seed: int = 0, strict: bool = False,
+             input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None, *, target: str | Target = "generic", seed: int = 0, strict: bool = False,
              approximate: bool = False, islands: bool = False) -> Any:
     """Quantizes a float model. The model given is not modified.
 
@@ -38,7 +38,7 @@ def quantize(model: Any, q_config: Mapping[str, Any] | None = None, qparams: Qua
             generator, a `tf.data.Dataset` (of samples or batches, with or without labels); random ones when None.
         num_samples, batch_size, epochs: how many samples are drawn at random or taken of a stream, how many run at once, how many times all are seen.
         quantize_until: a tensor or node at which to stop.
-        input_shape: shape of one sample when the model leaves it open.
+        input_shape: shape of one sample when the model leaves it open; of several inputs by name.
         target: the hardware whose rules hold.
         seed: of the random samples.
         strict: partial quantization, or a limit of the target that stays broken, is an error.

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -22,7 +22,7 @@ from .correct import correct
 from .decide import decide, input_signed
 from .entry import fold_entry
 from .errors import ModelError, UsageError
-from .hooks import Batch, Change, Frontend, Observer, Survey
+from .hooks import Batch, Change, Frontend, InputShape, Observer, Survey
 from .kernels import channel_first, input_quantize
 from .match import stop_message
 from .numerics import Floats, round_significant
@@ -78,7 +78,7 @@ class Result:
 def quantize_model(
     model: Any, *, qparams: QuantizationParams | None = None, q_config: Mapping[str, Any] | None = None, samples: Any = None,
     num_samples: int = 1024, batch_size: int | None = None, epochs: int = 1, quantize_until: str | None = None,
-    input_shape: tuple[int, ...] | None = None, target: str | Target = "generic", seed: int = 0, strict: bool = False, approximate: bool = False,
+    input_shape: InputShape = None, target: str | Target = "generic", seed: int = 0, strict: bool = False, approximate: bool = False,
     islands: bool = False, progress: Progress | None = None,
 ) -> Result:
     """Quantize a float model; see `quantizeml.models.quantize` for the arguments.
@@ -233,7 +233,8 @@ def check_model(model: Any, *, target: str | Target | None = None, samples: Any 
     feed = _samples(frontend, native, samples, 64, 0, None)
     known = inspect_config(frontend.plan(native) or {})
     broken = illegal(program, chosen)
-    return (*broken, *inspect_program(program, chosen, None, _entering(frontend, native, program, feed, 64), feed.is_random), *known, *registry.findings(program, chosen, frontend.name))
+    seen = inspect_program(program, chosen, None, _entering(frontend, native, program, feed, 64), feed.is_random)
+    return (*broken, *seen, *known, *registry.findings(program, chosen, frontend.name))
 
 
 def _check_float(registry: Registry, frontend: Frontend, model: Any, target: Target) -> tuple[Finding, ...]:
@@ -370,7 +371,7 @@ def check_plan(plan: Plan, target: Target) -> None:
             raise UsageError(f"target `{target.name}` has one scale for all channels of a tensor", where=f"`{name}`", allowed="axis: per-tensor")
 
 
-def _survey(registry: Registry, frontend: Frontend, model: Any, target: Target, until: str | None, shape: tuple[int, ...] | None,
+def _survey(registry: Registry, frontend: Frontend, model: Any, target: Target, until: str | None, shape: InputShape,
             input_dtype: str | None, through: bool = False, islands: bool = False) -> Survey:
     rules = (*scoped_rules(), *registry.rules(frontend.name, target))
     rewrites = registry.rewrites(frontend.name, target)
@@ -391,15 +392,16 @@ def _refuse_not_finite(blueprint: Blueprint) -> None:
                 raise ModelError(f"its {name} holds NaN or infinity", where=f"`{block.name}`", allowed="finite numbers", do="Train or export it again")
 
 
-def _samples(frontend: Frontend, model: Any, samples: Any, count: int, seed: int, input_shape: tuple[int, ...] | None) -> Samples:
+def _samples(frontend: Frontend, model: Any, samples: Any, count: int, seed: int, input_shape: InputShape) -> Samples:
     specs = frontend.inputs(model)
     return Samples.random(specs, count, seed, input_shape) if samples is None else Samples.of(samples, specs, count)
 
 
-def _sample_shape(samples: Samples, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """Shape of one sample of a single-input model, known from the samples when the user did not say."""
-    shapes: Sequence[tuple[int, ...]] = list(samples.shapes.values())
-    return input_shape or (tuple(shapes[0]) if len(shapes) == 1 else None)
+def _sample_shape(samples: Samples, input_shape: InputShape) -> InputShape:
+    """Shape of one sample, of several inputs by name; what the user did not say and the model leaves open is known from the samples."""
+    if input_shape or len(samples.specs) == 1:
+        return input_shape or tuple(samples.shapes[samples.specs[0].name])
+    return {spec.name: samples.shapes[spec.name] for spec in samples.specs if None in spec.shape[1:]} or None
 
 
 def _refuse_partial(blueprint: Blueprint, strict: bool) -> None:

@@ -40,6 +40,10 @@ Batch = Mapping[str, "np.ndarray"]
 """One batch of samples: native input name -> array in the native layout."""
 
 
+InputShape = tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
+"""Shape of one sample in the native layout, of several inputs by name; None when the model says it."""
+
+
 @dataclass(frozen=True)
 class FrontendInfo:
     """What is known of a frontend before its framework is imported.
@@ -123,7 +127,7 @@ class Frontend(Protocol):
         """Writes a model, the whole file or nothing, and returns the final path, its suffix made right."""
 
     def survey(self, model: Any, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Any], until: str | None = None,
-               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None, through: bool = False, islands: bool = False) -> Survey:
+               input_shape: InputShape = None, input_dtype: str | None = None, through: bool = False, islands: bool = False) -> Survey:
         """Sanitizes a copy, covers it with the rules, and returns the blueprint of what is covered. `through`: behind stops too, for `check`;
         `islands`: again behind them where it is worth it (`quantizeml_core.islands`), UsageError where that is not made."""
 

@@ -10,8 +10,8 @@
     t = floor(sqrt(2^12 r))                      2^17 / sqrt(sqrt(v)), 12 to 13 bits
     z = (q r t + 2^(12 + 3j)) >> (13 + 3j)       q (V / 2^16)^-3/4, 14 fractional bits
 
-r and t are at most 2^-12 of their value too small, t by half of what r lacks too, V and v at most 2^-16: z is within 0.07 % of the real value and half of 2^-14.
-The same steps are exact in float64, where onnxruntime does them: every number stays below 2^53, every quotient far enough from a whole one.
+r and t are at most 2^-12 of their value too small, t by half of what r lacks too, V and v at most 2^-16: z is within 0.07 % of the real value and half of
+2^-14. The same steps are exact in float64, where onnxruntime does them: every number stays below 2^53, every quotient far enough from a whole one.
 """
 
 from __future__ import annotations
@@ -63,5 +63,5 @@ def squares_multiplier(strength: float, step: float, where: str) -> tuple[int, i
     ratio = 2.0**BASE * strength * step**2
     if ratio >= STRONGEST:
         raise ModelError(f"one unit of its input, {step:.3g}, is squared to {ratio / 2**BASE:.3g} times its bias", where=where,
-                         allowed=f"less than {STRONGEST / 2**BASE}", do="Rescale the model's input, or cut the network before it with -qu/--quantize_until")
+                         allowed=f"less than {STRONGEST / 2**BASE}", do="Cut the network before it with -qu/--quantize_until")
     return score_multiplier(ratio)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .errors import SampleError, UsageError
-from .hooks import Batch, InputSpec
+from .hooks import Batch, InputShape, InputSpec
 from .sequences import as_frames, beginnings, cut
 from .sources import ArraySource, Source, open_file
 from .streams import collect, is_stream
@@ -131,7 +131,7 @@ class Samples:
         return cls(tuple(specs), {specs[0].name: (ArraySource("samples", np.asarray(data)),)})
 
     @classmethod
-    def random(cls, specs: Sequence[InputSpec], count: int = 1024, seed: int = 0, input_shape: tuple[int, ...] | None = None) -> Samples:
+    def random(cls, specs: Sequence[InputSpec], count: int = 1024, seed: int = 0, input_shape: InputShape = None) -> Samples:
         """Seeded random samples; `input_shape` is the native shape of one sample when the model leaves it open."""
         if count < 1:
             raise UsageError(f"{count} samples cannot calibrate", where="num_samples (-ns)", allowed="a positive integer", do="Give one")
@@ -158,8 +158,9 @@ def _is_image(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and (shape[0] in (1, 3) or shape[-1] in (1, 3))
 
 
-def _fixed(spec: InputSpec, input_shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    shape = tuple(input_shape) if input_shape else spec.shape[1:]
+def _fixed(spec: InputSpec, input_shape: InputShape) -> tuple[int, ...]:
+    given = input_shape.get(spec.name) if isinstance(input_shape, Mapping) else input_shape
+    shape = tuple(given) if given else spec.shape[1:]
     if any(size is None for size in shape):
         raise UsageError(f"the model leaves its shape {_text(shape)} open", where=f"input `{spec.name}`",
                          do="Give samples with -sa/--samples, or the shape of one sample with --input_shape")

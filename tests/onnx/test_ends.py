@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx_text import judged, network, quantize
+from onnx_text import feeds, judged, network, quantize
 
+from quantizeml_core.api import quantize_model
+from quantizeml_core.errors import UsageError
 from quantizeml_onnx import readback
 
 X = "(float[N,3,8,8] x) => "
@@ -18,8 +21,9 @@ W = "<float[4,3,3,3] w, float[4,3,3,3] v, float[6,4,3,3] u, float[5,4] d>"
 ENDS = {
     "two inputs": f"{XZ} ({Y}) {W} {{ a = Conv (x, w) b = Conv (z, v) y = Add (a, b) }}",
     "two inputs side by side": f"{XZ} ({Y}) <float[4,6,3,3] w> {{ a = Concat <axis = 1> (x, z) y = Conv (a, w) }}",
-    "an image and a vector": "(float[N,3,8,8] x, float[N,5] z) => (float[N,3] y) <float[4,3,3,3] w, float[5,4] d, float[5,5] e, float[3,10] f> { a = Conv (x, w) r = Relu (a)"
-    " p = GlobalAveragePool (r) q = Flatten (p) b = Gemm <transB = 1> (q, d) c = Gemm <transB = 1> (z, e) k = Concat <axis = 1> (b, c) y = Gemm <transB = 1> (k, f) }",
+    "an image and a vector": "(float[N,3,8,8] x, float[N,5] z) => (float[N,3] y) <float[4,3,3,3] w, float[5,4] d, float[5,5] e, float[3,10] f>"
+    " { a = Conv (x, w) r = Relu (a) p = GlobalAveragePool (r) q = Flatten (p) b = Gemm <transB = 1> (q, d) c = Gemm <transB = 1> (z, e)"
+    " k = Concat <axis = 1> (b, c) y = Gemm <transB = 1> (k, f) }",
     "heads": f"{X} (float[N,6,4,4] late, float[N,5] early, float[N,4,6,6] r) {W} {{ a = Conv (x, w) r = Relu (a) late = Conv (r, u) p = GlobalAveragePool (r)"
     " q = Flatten (p) early = Gemm <transB = 1> (q, d) }",
     "branches at the input": f"{X} ({Y}) {W} {{ a = Conv (x, w) b = Conv (x, v) r = Relu (b) y = Add (a, r) }}",
@@ -41,14 +45,35 @@ ENDS = {
 }
 
 
+def names(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
+    return [v.name for v in model.graph.input], [v.name for v in model.graph.output]
+
+
 @pytest.mark.parametrize("name", ENDS)
 def test_ends(tmp_path: Path, name: str) -> None:
     model = network(ENDS[name])
     code, said, made = quantize(tmp_path, model, "--strict")
     assert code == 0 and made is not None, said
-    assert [[v.name for v in ends] for ends in (made.graph.input, made.graph.output)] == [[v.name for v in ends] for ends in (model.graph.input, model.graph.output)]
+    assert names(made) == names(model)
     different, clear = judged(model, made)
     assert different == () and min(clear) > 30
+
+
+OPEN = "(float[N,3,H,K] x, float[N,3,H,K] z) => (float[N,4,P,Q] y) <float[4,3,3,3] w, float[4,3,3,3] v> { a = Conv (x, w) b = Conv (z, v) y = Add (a, b) }"
+
+
+def test_sizes_left_open_are_those_of_the_samples(tmp_path: Path) -> None:
+    model, samples = network(OPEN), feeds(network(ENDS["two inputs"]))
+    code, said, made = quantize(tmp_path, model, "--strict", samples=samples)
+    assert code == 0 and made is not None, said
+    assert judged(model, made, samples)[0] == ()
+
+
+def test_sizes_left_open_by_name() -> None:
+    shapes = {"x": (3, 8, 8), "z": (3, 8, 8)}
+    assert quantize_model(network(OPEN), input_shape=shapes, num_samples=4).program.shapes["y"] == (None, 4, 6, 6)
+    with pytest.raises(UsageError, match="input_shape: the model has 2 inputs. Give samples, their shapes are taken"):
+        quantize_model(network(OPEN), input_shape=(3, 8, 8), num_samples=4)
 
 
 def test_each_input_has_its_own_quantizer(tmp_path: Path) -> None:

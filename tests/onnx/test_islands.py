@@ -22,13 +22,14 @@ HEAD = "(float[N,3,8,8] x) => "
 WEIGHTS = "<float[4,3,3,3] w, float[6,4,3,3] v, float[6,6,3,3] u, float[5,6] d>"
 LRN = "l = LRN <beta = 0.5, size = 3> (r) "
 
-ONE = HEAD + f"(float[N,5] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} k = Conv (l, v) s = Relu (k) p = GlobalAveragePool (s) f = Flatten (p) y = Gemm <transB = 1> (f, d) }}"
+ONE = HEAD + f"(float[N,5] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} k = Conv (l, v) s = Relu (k) p = GlobalAveragePool (s)" \
+    " f = Flatten (p) y = Gemm <transB = 1> (f, d) }"
 TWO = HEAD + f"(float[N,6,2,2] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} k = Conv (l, v) e = Softplus (k) y = Conv (e, u) }}"
 JOIN = HEAD + f"(float[N,6,4,4] y, float[N,4,6,6] l) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} a = Add (r, l) y = Conv (a, v) }}"
 TAIL = HEAD + f"(float[N,4,6,6] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} m = Relu (l) y = MaxPool <kernel_shape = [1,1]> (m) }}"
 ENTRY = HEAD + f"(float[N,4,6,6] y) {WEIGHTS} {{ s = Softplus (x) y = Conv (s, w) }}"
-FUSED = HEAD + "(float[N,5] y) <float[4,3,3,3] w, float[4,5] d> { c = Conv (x, w) r = Relu (c) m = AveragePool <kernel_shape = [6,6], pads = [1,1,0,0], strides = [6,6]> (r)" \
-    " f = Flatten (m) y = Gemm (f, d) }"
+FUSED = HEAD + "(float[N,5] y) <float[4,3,3,3] w, float[4,5] d> { c = Conv (x, w) r = Relu (c)" \
+    " m = AveragePool <kernel_shape = [6,6], pads = [1,1,0,0], strides = [6,6]> (r) f = Flatten (m) y = Gemm (f, d) }"
 TABLE = HEAD + f"(float[N,6,4,4] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} s = Sigmoid (l) y = Conv (s, v) }}"
 REGIONS = {"a table first": TABLE, "one": ONE, "two": TWO, "join": JOIN, "entry": ENTRY, "an operation that onnxruntime would fuse": FUSED}
 
@@ -93,14 +94,16 @@ def test_strict_refuses_islands_too() -> None:
 def test_the_file_gives_the_program_back(name: str) -> None:
     result = quantized(REGIONS[name])
     read = readback.program(result.model)
-    assert read is not None and (read.outputs, read.resumed, dict(read.shapes)) == (result.program.outputs, result.program.resumed, result.program.shapes)
+    assert read is not None
+    assert (read.outputs, read.resumed, read.shapes) == (result.program.outputs, result.program.resumed, result.program.shapes)
     feeds = {"x": samples(), **OnnxFrontend().resumed(result.model, {"x": samples()})}
     assert all(np.array_equal(a, b) for a, b in zip(read.run(feeds).values(), result.program.run(feeds).values(), strict=True))
 
 
 def test_each_dequantizer_stands_behind_its_integers(one: Result) -> None:
     assert [n.op_type.removeprefix("Quantized") for n in one.model.graph.node] == [
-        "InputQuantizer", "InputConv2DBiasedReLUScaled", "Dequantizer", "LRN", "ResumeQuantizer", "InputConv2DBiasedGlobalAvgPoolReLUScaled", "Dense1DFlattenBiased", "Dequantizer",
+        "InputQuantizer", "InputConv2DBiasedReLUScaled", "Dequantizer", "LRN", "ResumeQuantizer", "InputConv2DBiasedGlobalAvgPoolReLUScaled",
+        "Dense1DFlattenBiased", "Dequantizer",
     ]
 
 

@@ -10,7 +10,7 @@ import keras
 
 from quantizeml_core.bake import Quantization
 from quantizeml_core.errors import UsageError
-from quantizeml_core.hooks import Batch, InputSpec, Observer, Survey
+from quantizeml_core.hooks import Batch, InputShape, InputSpec, Observer, Survey
 from quantizeml_core.match import Rule
 from quantizeml_core.program import Program
 from quantizeml_core.target import Target
@@ -43,7 +43,7 @@ class KerasFrontend:
         return loading.inputs(model)
 
     def survey(self, model: keras.Model, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Rewrite], until: str | None = None,
-               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None, through: bool = False, islands: bool = False) -> Survey:
+               input_shape: InputShape = None, input_dtype: str | None = None, through: bool = False, islands: bool = False) -> Survey:
         if islands:
             raise UsageError("islands are made for ONNX models", where="islands", allowed="a .onnx file", do="Leave it out, or export the model to ONNX")
         sanitized, changes = sanitize(trace(model, input_shape), rewrites)

@@ -16,6 +16,7 @@ import numpy as np
 
 from quantizeml_core.attention import whole_mask
 from quantizeml_core.errors import ModelError
+from quantizeml_core.hooks import InputShape
 from quantizeml_core.match import Node
 from quantizeml_core.pictures import channels, heads, regroup, sequence_axes
 
@@ -27,7 +28,7 @@ from .readers import ON_ANY_SHAPE, SEQUENCES, TOKENS, Step, read
 from .spelled import Met, Picture, followed
 
 
-def trace(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Graph:
+def trace(model: keras.Model, input_shape: InputShape = None) -> Graph:
     """The graph of a model. ModelError when it has none (a subclassed or unbuilt model).
 
     Arguments:
@@ -37,7 +38,7 @@ def trace(model: keras.Model, input_shape: tuple[int, ...] | None = None) -> Gra
     return _Trace(_fixed(model, input_shape)).graph
 
 
-def _fixed(model: Any, shape: tuple[int, ...] | None) -> Any:
+def _fixed(model: Any, shape: InputShape) -> Any:
     """The model, or a copy whose open input shape is filled in."""
     if shape is None or len(model.inputs) > 1 or None not in model.inputs[0].shape[1:]:
         return model

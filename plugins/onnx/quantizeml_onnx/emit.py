@@ -1,6 +1,7 @@
 """Emit: an integer program as ONNX nodes, initializers and model-local functions, in the converter's contract.
 
-One `Dequantizer` ends the integer part, or one for each of its outputs where integers go on behind float operations; graph outputs keep their names, the integer tensor behind one is called `<name>/int`. Callees stand before callers.
+One `Dequantizer` ends the integer part, or one for each of its outputs where integers go on behind float operations. Graph outputs
+keep their names, the integer tensor behind one is called `<name>/int`. Callees stand before callers.
 """
 
 from __future__ import annotations
@@ -126,10 +127,12 @@ def _broadcast(block: Block, vector: np.ndarray) -> np.ndarray:
     return np.broadcast_to(vector, (len(block.arrays["weight"]),)) if "weight" in block.arrays else vector
 
 
-def _dequantizer(program: Program, names: Mapping[str, str], free: Names, outputs: Sequence[str], number: str) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
+def _dequantizer(program: Program, names: Mapping[str, str], free: Names, outputs: Sequence[str],
+                 number: str) -> tuple[onnx.NodeProto, list[onnx.TensorProto]]:
     count = len(outputs)
     suffixes = [number] if count == 1 else [f"_{i + 1}" for i in range(count)]
-    scales = [numpy_helper.from_array(program.formats[t].step.astype(np.float32), free(f"dequantizer_scale{s}")) for t, s in zip(outputs, suffixes, strict=True)]
+    steps = [program.formats[t].step.astype(np.float32) for t in outputs]
+    scales = [numpy_helper.from_array(step, free(f"dequantizer_scale{s}")) for step, s in zip(steps, suffixes, strict=True)]
     inputs = [x for t, scale in zip(outputs, scales, strict=True) for x in (names[t], scale.name)]
     kind = "Dequantizer" if count == 1 else f"Dequantizer{count}"
     return helper.make_node(kind, inputs, list(outputs), name=free(f"dequantizer{number}"), domain=contract.CONVERTIBLE), scales

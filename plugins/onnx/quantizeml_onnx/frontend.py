@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from quantizeml_core.bake import Quantization
-from quantizeml_core.hooks import Batch, Change, InputSpec, Observer, Survey
+from quantizeml_core.hooks import Batch, Change, InputShape, InputSpec, Observer, Survey
 from quantizeml_core.match import Rule
 from quantizeml_core.program import Program
 from quantizeml_core.target import Target
@@ -50,7 +50,7 @@ class OnnxFrontend:
         return loading.inputs(model)
 
     def survey(self, model: onnx.ModelProto, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Rewrite], until: str | None = None,
-               input_shape: tuple[int, ...] | None = None, input_dtype: str | None = None, through: bool = False, islands: bool = False) -> Survey:
+               input_shape: InputShape = None, input_dtype: str | None = None, through: bool = False, islands: bool = False) -> Survey:
         original = prepare(model, input_shape=input_shape)
         sanitized, applied, refused = sanitize(prepare(model, input_shape=input_shape), rewrites)
         blueprint = survey(sanitized, rules, until=until, through=through, islands=islands)

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from quantizeml_core.errors import ModelError, UsageError
+from quantizeml_core.hooks import InputShape
 from quantizeml_core.names import Names
 
 from . import opset
@@ -25,8 +26,6 @@ from .shapes import infer
 from .static_batch import free_batch
 
 BATCH = "N"
-
-InputShape = tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
 
 
 def prepare(model: onnx.ModelProto, *, input_shape: InputShape = None) -> ir.Model:
@@ -134,7 +133,8 @@ def _given(graph: ir.Graph, input_shape: InputShape) -> Mapping[str, tuple[int, 
     names = [v.name for v in graph.inputs]
     if not isinstance(input_shape, Mapping):
         if len(names) != 1:
-            raise UsageError(f"the model has {len(names)} inputs", where="input_shape", do="Pass a mapping from input names to shapes")
+            raise UsageError(f"the model has {len(names)} inputs", where="input_shape",
+                             do="Give samples, their shapes are taken; in Python, a mapping from input names to shapes")
         input_shape = {names[0]: tuple(input_shape)}
     ranks = {v.name: len(v.shape) - 1 for v in graph.inputs if v.shape is not None}
     for name, shape in input_shape.items():

@@ -38,7 +38,8 @@ class _Reader:
         self.nodes, self.ends, self.renamed = quantized_nodes(model), dequantizers(model), dequantized(model)
         self.arrays = {i.name: i for i in model.graph.initializer}
         self.parameters = {(f.domain, f.name, f.overload): list(f.input) for f in model.functions}
-        self.shapes = {v.name: tuple(d.dim_value or None for d in v.type.tensor_type.shape.dim) for v in (*model.graph.output, *model.graph.value_info, *model.graph.input)}
+        known = (*model.graph.output, *model.graph.value_info, *model.graph.input)
+        self.shapes = {v.name: tuple(d.dim_value or None for d in v.type.tensor_type.shape.dim) for v in known}
 
     def read(self) -> Program:
         steps = {t: self._array(n) for end in self.ends for t, n in zip(end.output, end.input[1::2], strict=True)}
