@@ -26,6 +26,9 @@ from quantizeml_core.testing import decibels
 
 DATA = Path(__file__).parents[1] / "examples" / "data" / "mnist5k.npz"
 EPOCHS, TRAINED, BATCH = 20, 3, 64
+GENTLE = 1e-5
+"""Rate for 4-bit weights that were rounded against data: of 1e-5, 5e-5, 1e-4, 2e-4 and 5e-4 the best on 800 held-out training images (91.2, 90.8, 90.8,
+90.9, 88.1 %; 90.6 % untrained, 91.8 % in float, all trained on the other 3200)."""
 
 
 def vit(size: int, channels: int, patch: int, width: int, depth: int, heads: int, classes: int) -> keras.Model:
@@ -72,7 +75,7 @@ def small() -> None:
     print(f"in hardware forms, 8 bits: {accuracy(quantize_model(hardware, samples=x[:1024]).model, x_test, y_test):.1f} %", flush=True)
     four = quantize_model(model, samples=x[:1024], qparams=QuantizationParams(weight_bits=4)).model
     print(f"4-bit weights: {accuracy(four, x_test, y_test):.1f} %", flush=True)
-    train(four, x, y, TRAINED, 5e-4)
+    train(four, x, y, TRAINED, GENTLE)
     print(f"4-bit weights, {TRAINED} epochs of training: {accuracy(four, x_test, y_test):.1f} %", flush=True)
 
 

@@ -29,7 +29,7 @@ INTEGER_LAYERS = (
     "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedBuffer",
     "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding", "QuantizedLayerNormalization",
-    "QuantizedMadNormalization", "QuantizedMultiply",
+    "QuantizedMadNormalization", "QuantizedMatMul", "QuantizedMultiply", "QuantizedSoftmax",
     "QuantizedShiftAttention", "QuantizedStatefulRecurrent", "QuantizedUpSampling2D",
 )
 

@@ -66,6 +66,25 @@ def attend(q: Ints, k: Ints, v: Ints, heads: int, multiplier: int, shift: int, m
     return mean.swapaxes(-1, -2).reshape(len(q), v.shape[1], *q.shape[2:])
 
 
+SOFTMAX_FRACTION = 15
+"""Fractional bits of a softmax alone."""
+
+
+def softmax(x: Ints, multiplier: int, shift: int) -> Ints:
+    """floor((2^16 e + sum e) / (2 sum e)) over axis 1, e as above: a softmax in units of 2^-15."""
+    below = x.max(axis=1, keepdims=True) - x
+    weights = TABLE[np.minimum((below * multiplier + (1 << (shift - 1))) >> shift, ENTRIES - 1)]
+    total = weights.sum(axis=1, keepdims=True)
+    return ((weights << (SOFTMAX_FRACTION + 1)) + total) // (2 * total)
+
+
+def product(x: Ints, y: Ints, turned: bool) -> Ints:
+    """(N, S, H, W) of (N, K, H, W) and a sequence of K pixels, (N, S, ...); `turned`: of one of K channels, (N, K, ...), whose S pixels become channels."""
+    rows = y.reshape(*y.shape[:2], -1)
+    rows = rows.swapaxes(1, 2) if turned else rows
+    return (rows @ x.reshape(*x.shape[:2], -1)).reshape(len(x), -1, *x.shape[2:])
+
+
 def split_heads(x: Ints, heads: int) -> Ints:
     """(N, heads, tokens, channels of a head)."""
     return x.reshape(len(x), heads, x.shape[1] // heads, -1).swapaxes(-1, -2)

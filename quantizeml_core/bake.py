@@ -73,6 +73,8 @@ def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bi
             arrays |= _squares(block, formats[block.inputs[0]])
         if block.kind == "embed":
             arrays["entries"] = integer_entries(block.arrays["table"], formats[block.inputs[0]].step).astype(np.int32)
+        if block.kind == "softmax":
+            arrays |= _exponent(float(formats[block.inputs[0]].step[0]) * SCORE_UNITS["attention"])
         if block.kind == "recurrent":
             arrays["coefficients"] = integer_coefficients(block.arrays["coefficients"])
         blocks.append(replace(block, arrays=arrays))
@@ -83,9 +85,13 @@ def _scores(block: Block, formats: Mapping[str, Format]) -> Arrays:
     """What turns a difference of scores into 1/256 of a power of two, or scores into powers of two."""
     steps = [float(formats[t].step[0]) for t in block.inputs[:2]]
     unit = float(block.arrays["scale"][0]) * steps[0] * steps[1]
-    multiplier, shift = score_multiplier(unit * SCORE_UNITS[block.kind])
     mask = {"mask": integer_mask(block.arrays["mask"], unit)} if "mask" in block.arrays else {}
-    return {"score_multiplier": np.array([multiplier], np.int64), "score_shift": np.array([shift], np.int64), **mask}
+    return _exponent(unit * SCORE_UNITS[block.kind]) | mask
+
+
+def _exponent(ratio: float) -> Arrays:
+    multiplier, shift = score_multiplier(ratio)
+    return {"score_multiplier": np.array([multiplier], np.int64), "score_shift": np.array([shift], np.int64)}
 
 
 def _squares(block: Block, source: Format) -> Arrays:

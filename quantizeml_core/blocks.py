@@ -14,6 +14,9 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
     local_response        each value by the sum of squares over `window` channels around it, exponent 3/4 (`local_response`); `strength` (1,) multiplies
                           the sum, `gain` (1,) the result
     shift_attention       the same with powers of two for a softmax (`hardware_forms`)
+    softmax               over the channels of each pixel
+    matmul                two inputs: sums over the channels of the first, (N, K, H, W), and the K pixels of the second, (N, S, ...), to (N, S, H, W);
+                          with `perm` (0, 2, 1) the axes of the second are swapped first: sums over the channels of both
     mad_normalize         the channels of each pixel divided by their mean absolute value
     normalize             layer normalization over the channels of each pixel, without weights; `epsilon` (1,), an integer in a program
     pool2d                `pool` of kind `avg`: the mean over windows, padded pixels count as zeros
@@ -64,6 +67,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "local_response": Kind(("strength", "gain"), frozenset({"activation"})),
     "shift_attention": Kind(("scale",), frozenset(), inputs=3),
     "mad_normalize": Kind((), frozenset({"activation"})),
+    "softmax": Kind((), frozenset()),
+    "matmul": Kind((), frozenset({"activation"}), inputs=2),
     "normalize": Kind(("epsilon",), frozenset({"activation"})),
     "pool2d": Kind((), frozenset({"activation"})),
     "upsample2d": Kind((), frozenset()),
@@ -108,7 +113,7 @@ class Block:
     """One hardware layer: kind, edges, geometry, post-operations and arrays (float in a blueprint, integer in a program).
 
     `inputs` and `output` are tensor names of the native graph. `pads` are top, left, bottom, right.
-    `perm` (kind `input`) is the transposition from the native layout to channel-first.
+    `perm` (kind `input`; see `matmul`) is the transposition from the native layout to channel-first.
     `probe` (table activations) is the native tensor between the accumulator and the table: its range sizes the table's index.
     """
 

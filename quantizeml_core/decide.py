@@ -24,7 +24,8 @@ from .plan import LayerPlan, Plan
 from .target import Target
 
 
-SUMMED: Mapping[str, int] = {"normalize": 1, "mad_normalize": 1, "local_response": 1, "attention": 2, "shift_attention": 2}
+SUMMED: Mapping[str, int] = {"normalize": 1, "mad_normalize": 1, "local_response": 1, "attention": 2, "shift_attention": 2,
+                              "softmax": 1, "matmul": 2}
 """Kinds that sum over channels, and how many of their inputs they do that with."""
 
 

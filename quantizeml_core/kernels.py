@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from . import attention as attended
 from . import hardware_forms, layernorm, numerics, recurrence
-from .attention import attend
 from .blocks import Block, Pool
 from .embedding import embed as embedded
 from .local_response import respond
@@ -135,7 +135,18 @@ def normalize(block: Block, x: Ints) -> Ints:
 def attention(block: Block, q: Ints, k: Ints, v: Ints) -> Ints:
     """Scaled dot-product attention of all pixels, then the usual tail."""
     multiplier, shift = (int(block.arrays[name][0]) for name in ("score_multiplier", "score_shift"))
-    return _post(block, attend(q, k, v, block.groups, multiplier, shift, block.arrays.get("mask")))
+    return _post(block, attended.attend(q, k, v, block.groups, multiplier, shift, block.arrays.get("mask")))
+
+
+def softmax(block: Block, x: Ints) -> Ints:
+    """A softmax over the channels of each pixel, then the usual tail."""
+    multiplier, shift = (int(block.arrays[name][0]) for name in ("score_multiplier", "score_shift"))
+    return _post(block, attended.softmax(x, multiplier, shift))
+
+
+def matmul(block: Block, x: Ints, y: Ints) -> Ints:
+    """The product of two sequences, then the usual tail."""
+    return _post(block, attended.product(x, y, bool(block.perm)))
 
 
 def embed(block: Block, x: Ints) -> Ints:
@@ -265,7 +276,7 @@ KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "resume": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
     "concat": concat, "multiply": multiply, "attention": attention, "shift_attention": shift_attention, "local_response": local_response, "mad_normalize": mad_normalize,
     "embed": embed, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
-    "buffer": buffer, "recurrent": recurrent,
+    "buffer": buffer, "recurrent": recurrent, "softmax": softmax, "matmul": matmul,
 }
 
 IN_ORDER: Mapping[str, Callable[..., Ints]] = {**KERNELS, "buffer": windows_of_rows, "recurrent": recurrent_rows}

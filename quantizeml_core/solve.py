@@ -250,6 +250,15 @@ class _Solver:
         source = self.formats[block.inputs[0]]
         return Solution(Format(source.bits, source.signed, source.step if source.step.size == 1 else source.step.repeat(block.frames)))
 
+    def _softmax(self, block: Block, layer: LayerPlan) -> Solution:
+        self._one_scale(block, block.inputs)
+        return self._rescaled(block, layer, np.array([2.0**-attention.SOFTMAX_FRACTION]))
+
+    def _matmul(self, block: Block, layer: LayerPlan) -> Solution:
+        self._one_scale(block, block.inputs)
+        x, y = (self.formats[t].step[:1] for t in block.inputs)
+        return self._rescaled(block, layer, x * y)
+
     def _recurrent(self, block: Block, layer: LayerPlan) -> Solution:
         step = self.formats[block.inputs[0]].step
         return self._rescaled(block, layer, (step if step.size == 1 else step.repeat(2)) * 2.0**-recurrence.FRACTION)

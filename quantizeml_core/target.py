@@ -28,6 +28,8 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "activation.table": "applies a table (GELU, SiLU, LeakyReLU ...) after a convolution",
     "embed": "makes one row of tokens of an image, and adds a table of learned numbers to it",
     "local_response": "divides by the squares of neighbouring channels (LRN)",
+    "matmul": "multiplies two sequences",
+    "softmax": "computes a softmax inside a network",
     "mad_normalize": "divides the channels of each pixel by their mean absolute value (LayerMadNormalization)",
     "multiply": "multiplies two tensors (squeeze and excitation, attention)",
     "normalize": "normalizes over the channels of each pixel (LayerNormalization)",

@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantizeml_core.attention import ENTRIES, FRACTION, TABLE, attend, integer_mask, score_multiplier, split_heads
+from quantizeml_core.attention import (
+    ENTRIES,
+    FRACTION,
+    SOFTMAX_FRACTION,
+    TABLE,
+    attend,
+    integer_mask,
+    product,
+    score_multiplier,
+    softmax,
+    split_heads,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -62,6 +73,22 @@ def test_a_hidden_key_counts_for_nothing() -> None:
     q, v = np.zeros((1, 1, 1, 3), np.int64), np.array([1, 5, 127]).reshape(1, 1, 1, 3)
     mask = integer_mask(np.array([[[0, -np.inf, -np.inf], [0, 0, -1e9], [0, 0, 0]]]), 1e-12)
     assert (attend(q, q, v, 1, *score_multiplier(1e-10), mask) / 2**FRACTION).ravel().round(2).tolist() == [1.0, 3.0, 44.33]
+
+
+@pytest.mark.parametrize(("channels", "step"), [(2, 1e-3), (10, 0.05), (1000, 0.02)])
+def test_a_softmax_alone_is_near_that_of_real_numbers(channels: int, step: float) -> None:
+    x = RNG.integers(-128, 128, (50, channels, 1, 2))
+    y = softmax(x, *score_multiplier(step * np.log2(np.e) * 2**FRACTION)) / 2**SOFTMAX_FRACTION
+    real = np.exp((x - x.max(axis=1, keepdims=True)) * step)
+    real /= real.sum(axis=1, keepdims=True)
+    # 2^-9 of itself for the exponent, on both sides of the quotient; 2^-16 of the largest, and of itself for each channel, for the table; half of 2^-15.
+    assert (np.abs(y - real) <= real * 2.0**-8 + real.max(axis=1, keepdims=True) * 2.0**-16 + real * channels * 2.0**-16 + 2.0**-16).all()
+
+
+def test_a_product_sums_channels_and_pixels_or_channels_and_channels() -> None:
+    x, y, z = drawn(5, 3)[:, :, :1], RNG.integers(-128, 128, (2, 4, 1, 5)), RNG.integers(-128, 128, (2, 5, 2, 2))
+    assert np.array_equal(product(x, y, False)[:, :, 0], np.einsum("nkt,nsk->nst", x[:, :, 0], y[:, :, 0]))
+    assert np.array_equal(product(x, z, True)[:, :, 0], np.einsum("nkt,nks->nst", x[:, :, 0], z.reshape(2, 5, 4)))
 
 
 @pytest.mark.parametrize("ratio", [1e-12, 3e-5, 0.5, 7.0])

@@ -276,7 +276,10 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
     ("c = Conv(x, w) y = GlobalAveragePool(c)", "float[N,3,H,W] x",
      f"(GlobalAveragePool): {NEAREST}{C} refuses it: the shape of `c` is not known: give the model an input shape."),
     ("c = Conv(x, w) y = Softmax(c)", IMAGE,
-     f"(Softmax): {NEAREST}{C} expected {POST}, got Softmax."),
+     f"(Softmax): {NEAREST}softmax (quantizeml-onnx) refuses it: it is no softmax over the channels."),
+    ("c = Conv(x, w) y = Softmax<axis=1>(c)", IMAGE,
+     f"(Softmax): {NEAREST}softmax (quantizeml-onnx) refuses it: a softmax is quantized inside a network only, in front of a product, a sum or a layer "
+     "with weights."),
     ("c = Conv(x, w) y = com.acme.Foo(c)", IMAGE,
      f"(com.acme::Foo): {NEAREST}{C} expected {POST}, got com.acme::Foo."),
     ("y = Gemm(x, gt)", VECTOR, f"(Gemm): {NEAREST}dense (quantizeml-onnx) refuses it: its transB is 0, only 1 can be quantized."),

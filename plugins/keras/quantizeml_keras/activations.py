@@ -17,6 +17,9 @@ TABLES: Mapping[str, tuple[str, float | None]] = {
 }
 
 
+SOFTMAX_ALONE = "a softmax is quantized inside a network only, in front of a product, a sum or a layer with weights"
+
+
 def activation_step(function: Any, source: Any = None) -> list[tuple[str, Mapping[str, Any]]] | str:
     """Nothing, one (operation, attributes), or the reason why there is none.
 
@@ -29,6 +32,8 @@ def activation_step(function: Any, source: Any = None) -> list[tuple[str, Mappin
         return []
     if name in ("relu", "relu6"):
         return [("ReLU", {"bound": 6.0 if name == "relu6" else None})]
+    if name == "softmax":
+        return [("Softmax", {"reason": SOFTMAX_ALONE})]
     table, alpha = TABLES.get(name, ("", None))
     if getattr(source, "approximate", False):
         table = "gelu_tanh"

@@ -109,6 +109,12 @@ def _buffer(at: Mapping[str, Any], x: Tensor) -> Tensor:
     return windowed([rows[t : t + x.shape[0]] for t in range(at["frames"])])
 
 
+def _matmul(at: Mapping[str, Any], x: Tensor, y: Tensor) -> Tensor:
+    rows, other = (ops.reshape(t, (-1, t.shape[1] * t.shape[2], t.shape[3])) for t in (x, y))
+    product = ops.matmul(rows, ops.transpose(other, (0, 2, 1)) if at["turned"] else other)
+    return ops.reshape(product, (-1, *x.shape[1:3], product.shape[-1]))
+
+
 def _recurrent(at: Mapping[str, Any], x: Tensor) -> Tensor:
     """Rows are consecutive frames of one sequence. `before`: a list of the state before them, empty for zeros, brought up to date."""
     before, found = at.get("before", []), []
@@ -146,6 +152,8 @@ OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
     "Normalize": _normalize, "Attention": _attention, "MadNormalize": _mad_normalize, "ShiftAttention": lambda at, *x: _attention({**at, "weights": shiftmax}, *x),
     "Embed": _embed, "ReLU": _relu, "Table": _table,
     "MaxPool": _max_pool, "AveragePool": _average_pool, "UpSampling2D": _up_sampling, "Reshape": _reshape, "Flatten": _reshape,
+    "Softmax": lambda at, x: ops.softmax(x, axis=-1),
+    "MatMul": _matmul,
     "Buffer": _buffer, "Recurrent": _recurrent,
     "Permute": lambda at, x: ops.transpose(x, (0, *at["dims"])),
     "Pad": lambda at, x: pad(x, at["pads"], 0.0),

@@ -17,6 +17,8 @@
     GlobalAveragePool    keeps its axes: (B, 1, 1, C)                                   (B, H, W, C)
     UpSampling2D         size, nearest                                                  (B, H, W, C)
     Buffer               frames: the last ones, channel c * frames + t, t = 0 the oldest   (B, H, W, C)
+    Softmax              over the last axis                                              any
+    MatMul               turned: rows times rows; of two sequences as images of one row  two of (B, 1, T, C)
     Recurrent            coefficients (2, C): s <- A s + x; its parts are channels 2 c and 2 c + 1     any
     Permute              dims: of the axes behind the batch, which counts as 0          any
     Reshape, Flatten     shape, without the batch                                       any

@@ -29,8 +29,10 @@ from .layers import (
     QuantizedEmbedding,
     QuantizedLayerNormalization,
     QuantizedMadNormalization,
+    QuantizedMatMul,
     QuantizedMultiply,
     QuantizedShiftAttention,
+    QuantizedSoftmax,
     QuantizedStatefulRecurrent,
     QuantizedUpSampling2D,
 )
@@ -45,6 +47,7 @@ LAYERS: Mapping[str, type[QuantizedLayer]] = {
     "attention": QuantizedAttention, "shift_attention": QuantizedShiftAttention, "mad_normalize": QuantizedMadNormalization,
     "embed": QuantizedEmbedding, "normalize": QuantizedLayerNormalization, "pool2d": QuantizedAveragePooling2D,
     "upsample2d": QuantizedUpSampling2D, "buffer": QuantizedBuffer, "recurrent": QuantizedStatefulRecurrent,
+    "softmax": QuantizedSoftmax, "matmul": QuantizedMatMul,
 }
 
 

@@ -150,6 +150,7 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "ReLU": _plain(lambda at, name: keras.layers.ReLU(at["bound"], name=name)),
     "Normalize": _plain(lambda at, name: keras.layers.LayerNormalization(epsilon=at["epsilon"], center=False, scale=False, name=name)),
     "Buffer": _plain(lambda at, name: FrameBuffer(at["frames"], name=name)),
+    "Softmax": _plain(lambda at, name: keras.layers.Softmax(name=name)),
     "Permute": _plain(lambda at, name: keras.layers.Permute(at["dims"], name=name)),
     "Reshape": _plain(lambda at, name: keras.layers.Reshape(at["shape"], name=name)),
     "Flatten": _plain(lambda at, name: keras.layers.Flatten(name=name)),

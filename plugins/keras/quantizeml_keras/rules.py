@@ -10,6 +10,7 @@
     mad_normalize         MadNormalize [ReLU]: a LayerMadNormalization without its weights
     multiply, upsample2d  Multiply [ReLU];  UpSampling2D
     buffer, recurrent     Buffer: the frames of a convolution over time, which is a conv2d behind it;  Recurrent
+    softmax, matmul       Softmax, where something goes on behind it;  MatMul [ReLU] of two sequences
     normalize             [Flatten] Normalize [ReLU]: a LayerNormalization without its weights, which go into a neighbour
     pad                   ZeroPadding2D that no neighbour could take: a depthwise2d of one pixel, padded
     identity              the lines of conv2d without their convolution: a depthwise2d, or a conv2d, of one pixel that changes nothing
@@ -29,6 +30,7 @@ from quantizeml_core.blocks import Activation, Block, Pool
 from quantizeml_core.match import Match, Miss, Node, P, Rule
 from quantizeml_core.target import Target
 
+from .activations import SOFTMAX_ALONE
 from .layouts import to_canonical
 
 SOURCE = "quantizeml-keras"
@@ -40,6 +42,9 @@ MAX_POOL = P("MaxPool")
 GLOBAL_POOL = P("GlobalAveragePool")
 POST = P.either_order(P.opt(MAX_POOL), P.opt(ACTIVATION)) | (P.opt(ACTIVATION) >> P.opt(GLOBAL_POOL))
 ALONE = (MAX_POOL >> P.opt(ACTIVATION)) | (ACTIVATION >> P.opt(MAX_POOL | GLOBAL_POOL)) | GLOBAL_POOL
+
+WEIGHING = frozenset({"Add", "Concatenate", "Conv2D", "Dense", "DepthwiseConv2D", "Flatten", "MatMul", "Multiply"})
+"""Operations that go on with the output of a softmax."""
 
 Build = Callable[[Target, Match], "Block | Miss"]
 
@@ -65,6 +70,8 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         "pad": (P("Pad") >> POST, _pad),
         "pool2d": (P("AveragePool") >> P.opt(P("ReLU")), _average_pool),
         "recurrent": (P("Recurrent"), _recurrent),
+        "softmax": (P("Softmax"), _softmax),
+        "matmul": (P("MatMul") >> P.opt(P("ReLU")), _matmul),
         "upsample2d": (P("UpSampling2D"), _upsample),
     }
     return tuple(Rule(name, pattern, partial(build, target), SOURCE, PRIORITY) for name, (pattern, build) in lines.items())
@@ -155,6 +162,22 @@ def _buffer(target: Target, match: Match) -> Block | Miss:
     node = match.nodes[0]
     refusal = target.lacks({"buffer": True})
     return Miss(refusal) if refusal else Block(node.name, "buffer", match.inputs, match.output, frames=node.native["frames"])
+
+
+def _softmax(target: Target, match: Match) -> Block | Miss:
+    """At the end of a network a softmax says what a float reads; within, its output is multiplied, added or weighed."""
+    node = match.nodes[0]
+    if not any(n.op in WEIGHING for n in match.view.consumers(match.output)):
+        return Miss(SOFTMAX_ALONE)
+    refusal = target.lacks({"softmax": True})
+    return Miss(refusal) if refusal else Block(node.name, "softmax", match.inputs, match.output)
+
+
+def _matmul(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    refusal = target.lacks({"matmul": True})
+    perm = (0, 2, 1) if node.native["turned"] else ()
+    return Miss(refusal) if refusal else Block(node.name, "matmul", match.inputs, match.output, perm=perm, activation=_activation(match))
 
 
 def _recurrent(target: Target, match: Match) -> Block | Miss:

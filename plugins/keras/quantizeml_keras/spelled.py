@@ -70,11 +70,45 @@ def followed(call: Any, given: list[Value | None]) -> Value | Met | None:
 
 def _product(kind: str, call: Any, given: list[Value]) -> Value | Met | None:
     ranks = [len(t.shape) for t in call.input_tensors]
+    if ranks == [3, 3] and kind == "Matmul":
+        return _met(*(_of_one_head(v) for v in given), (0, 1, 2))
     if ranks != [4, 4]:
         return None
     if kind == "Matmul":
         return _met(given[0], given[1], (0, 1, 2, 3))
     return _einsum(str(call.operation.subscripts), given) if kind == "Einsum" else None
+
+
+def _of_one_head(value: Value) -> Value:
+    """A picture of three axes with one head between batch and tokens."""
+    return replace(value, axes=(value.axes[0], (), *value.axes[1:])) if isinstance(value, Picture) else value
+
+
+def is_transposition(call: Any) -> bool:
+    """Whether a call swaps the axes of a sequence."""
+    given = getattr(call.operation, "dims", None)
+    order = getattr(call.operation, "axes", None) if given is None else (0, *given)
+    return type(call.operation).__name__ in ("Permute", "Transpose") and order is not None and tuple(order) == (0, 2, 1)
+
+
+def multiplied(call: Any) -> bool | None:
+    """Whether a call multiplies the rows of two sequences (True), or a sequence and another's columns (False); None for anything else."""
+    kind = type(call.operation).__name__
+    if len(call.input_tensors) != 2 or any(len(t.shape) != 3 or None in t.shape[1:] for t in call.input_tensors):
+        return None
+    if kind == "Matmul":
+        return False
+    if kind == "Dot" and not call.operation.normalize:
+        return {2: True, (2, 2): True, (2, 1): False}.get(call.operation.axes if isinstance(call.operation.axes, int) else tuple(call.operation.axes))
+    return _rows(str(call.operation.subscripts)) if kind == "Einsum" else None
+
+
+def _rows(equation: str) -> bool | None:
+    inputs, _, out = equation.replace(" ", "").partition("->")
+    x, y = inputs.split(",")
+    if len(set(x)) != 3 or len(set(y)) != 3 or len(out) != 3 or x[0] != y[0] or x[0] != out[0] or x[1] != out[1]:
+        return None
+    return {(y[1], y[2]): True, (y[2], y[1]): False}.get((out[2], x[2]))
 
 
 def _einsum(equation: str, given: list[Value]) -> Value | Met | None:
@@ -102,7 +136,7 @@ def _picked(value: Value, word: str, wanted: list[str]) -> Value | None:
 
 def _met(left: Value, right: Value, order: tuple[int, ...]) -> Value | Met | None:
     if isinstance(left, Picture) and isinstance(right, Picture):
-        return Scores(left, right) if order == (0, 1, 2, 3) else None
+        return Scores(left, right) if order in ((0, 1, 2), (0, 1, 2, 3)) else None
     if isinstance(left, Scores) and left.weights and isinstance(right, Picture):
         return Met(left, right, order)
     return None
@@ -130,7 +164,7 @@ def _swapped(call: Any, value: Value) -> Value | None:
 def _softmax(call: Any, value: Value) -> Value | None:
     axis = getattr(call.operation, "axis", -1)
     mask = [m for m in (*call.arguments.args[1:], call.arguments.kwargs.get("mask")) if m is not None]
-    if not isinstance(value, Scores) or value.weights or axis not in (-1, 3) or any(is_keras_tensor(m) for m in mask):
+    if not isinstance(value, Scores) or value.weights or axis not in (-1, len(call.output_tensors[0].shape) - 1) or any(is_keras_tensor(m) for m in mask):
         return None
     return replace(value.plus(hidden(ops.convert_to_numpy(mask[0]).astype(bool))) if mask else value, weights=True)
 

@@ -25,7 +25,7 @@ from .graph import OPAQUE, Graph, Shape
 from .layers.frames import Buffered
 from .multi_head import attended, mask, output_projection, projections
 from .readers import ON_ANY_SHAPE, SEQUENCES, TOKENS, Step, read
-from .spelled import Met, Picture, followed
+from .spelled import Met, Picture, followed, is_transposition, multiplied
 
 
 def trace(model: keras.Model, input_shape: InputShape = None) -> Graph:
@@ -66,6 +66,7 @@ class _Trace:
         self.taken: set[str] = set(self.shapes)
         self.images: dict[str, str] = {}
         self.spelled: dict[str, Any] = {}
+        self.transposed: dict[str, str] = {}
         self.remembering: set[int] = set()
         for entry, shape in list(self.shapes.items()):
             if len(shape) == 3:
@@ -87,6 +88,13 @@ class _Trace:
         return [names[id(t)] for t in model.outputs]
 
     def layer(self, call: Any, inputs: list[str], name: str) -> list[str]:
+        """The nodes of one call; the names of its outputs. What its output is known to be goes by its name."""
+        results = self.read(call, inputs, name)
+        if name in self.spelled:
+            self.spelled[results[0]] = self.spelled[name]
+        return results
+
+    def read(self, call: Any, inputs: list[str], name: str) -> list[str]:
         """The nodes of one call; the names of its outputs. A layer that does nothing at inference leaves its input as it is."""
         if type(call.operation).__name__ in ("Lambda", "FunctionLayer") and (inside := inlined(call)) is not None:
             only = list(calls(inside))
@@ -95,10 +103,12 @@ class _Trace:
             return self.attention(call, inputs, name)
         if type(call.operation).__name__ == "Attention" and hasattr(call.operation, "num_heads") and len(inputs) == 3 and all(self.is_row(t) for t in inputs):
             return self.bare_attention(call.operation, inputs, name)
-        if self.is_sequence(call, inputs):
-            return self.on_images(call, inputs, name)
         if (sequence := self.follow(call, inputs, name)) is not None:
             return [sequence]
+        if (turned := multiplied(call)) is not None and (operands := self.operands(inputs, turned)):
+            return self.product(call, operands, name)
+        if self.is_sequence(call, inputs):
+            return self.on_images(call, inputs, name)
         self.refuse_shared_memory(call.operation)
         steps = read(call.operation, call, [self.shapes[t] for t in inputs])
         whole = {"operation": call.operation, "call": call, "layer": type(call.operation).__name__}
@@ -165,8 +175,27 @@ class _Trace:
         self.nodes.append(Node(mask, f"{OPAQUE}Attention", tuple(inputs), (mask,), why))
         return [sequence, mask]
 
+    def operands(self, inputs: Sequence[str], turned: bool) -> tuple[str, str, bool] | None:
+        """Two sequences that are multiplied, and whether rows by rows: a second one that was only transposed is read as it was before."""
+        second = self.transposed.get(inputs[1])
+        if second is not None and not turned and self.is_row(inputs[0]):
+            return inputs[0], second, True
+        return (inputs[0], inputs[1], turned) if all(self.is_row(t) for t in inputs) else None
+
+    def product(self, call: Any, operands: tuple[str, str, bool], name: str) -> list[str]:
+        """The product of two sequences, on their images of one row."""
+        found, (batch, length, channels) = self.free(f"{name}/product"), call.output_tensors[0].shape
+        self.shapes[found] = (batch, 1, length, channels)
+        images = tuple(self.image(t) for t in operands[:2])
+        self.nodes.append(Node(found, "MatMul", images, (found,), {"turned": operands[2], "layer": type(call.operation).__name__}))
+        sequence = self.reshape(found, name, (batch, length, channels))
+        self.images[sequence] = found
+        return [sequence]
+
     def follow(self, call: Any, inputs: list[str], name: str) -> str | None:
         """Keep what a call shows of sequences; the sequence that an attention spelled out leads back to."""
+        if is_transposition(call) and self.is_row(inputs[0]):
+            self.transposed[name] = inputs[0]
         value = followed(call, [self.shown(t) for t in inputs])
         value = self.met(value, name) if isinstance(value, Met) else value
         if value is not None:
@@ -201,7 +230,7 @@ class _Trace:
         scale = found.scores.scale * parts[0].scale * parts[1].scale
         self.nodes.append(Node(mixed, "Attention", tuple(p.image for p in parts), (mixed,), {"heads": count, "scale": scale, "mask": added, "layer": "Softmax"}))
         axes = regroup(sequence_axes(shapes[0][0], shapes[0][2], width), (shapes[0][0], shapes[0][2], count, width // count))
-        matrix = (axes[0], axes[2], axes[1], axes[3])
+        matrix = (axes[0], axes[2], axes[1], axes[3]) if len(found.order) == 4 else (axes[0], axes[1], axes[3])
         return Picture(mixed, tuple(matrix[i] for i in found.order))
 
     def projected(self, name: str, source: str, kernel: np.ndarray, bias: np.ndarray | None) -> str:

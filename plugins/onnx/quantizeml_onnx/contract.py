@@ -24,6 +24,7 @@ BASES = {
     "upsample2d": "QuantizedUpsample2D", "normalize": "QuantizedLayerNormalization", "attention": "QuantizedAttention",
     "embed": "QuantizedEmbedding", "shift_attention": "QuantizedShiftAttention", "mad_normalize": "QuantizedMadNormalization",
     "buffer": "QuantizedFrameBuffer", "recurrent": "QuantizedStatefulRecurrent", "local_response": "QuantizedLocalResponse",
+    "softmax": "QuantizedSoftmax", "matmul": "QuantizedMatMul",
 }
 
 #: function parameter -> (array of the integer block, suffix of the initializer's name)
@@ -40,7 +41,8 @@ PARAMETERS = {
 UNWEIGHTED = {"input": ("scale", "zp"), "resume": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (),
               "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift", "Mask"),
               "shift_attention": ("ScoreScale", "ScoreShift"), "buffer": (), "local_response": ("SquareScale", "SquareShift"),
-              "mad_normalize": (), "embed": ("Table",), "recurrent": ("Turn",)}
+              "mad_normalize": (), "embed": ("Table",), "recurrent": ("Turn",),
+              "softmax": ("ScoreScale", "ScoreShift"), "matmul": ()}
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
         "a local response normalization": block.kind == "local_response",
         "a layer normalization": block.kind in ("normalize", "mad_normalize"),
         "frames kept from call to call": block.kind == "buffer",
+        "a softmax": block.kind == "softmax",
+        "a product of two sequences": block.kind == "matmul",
         "a state kept from call to call": block.kind == "recurrent",
         "a transposed convolution": block.kind == "conv_transpose2d",
         "upsampling": block.kind == "upsample2d",

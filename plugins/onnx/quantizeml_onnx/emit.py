@@ -93,6 +93,8 @@ def _attributes(program: Program, block: Block, call: contract.Call) -> dict[str
         attributes["groups"] = block.groups
     if block.kind == "local_response":
         attributes["window"] = block.window
+    if block.kind == "matmul" and block.perm:
+        attributes["perm"] = list(block.perm)
     if block.kind == "buffer":
         attributes["frames"] = block.frames
     if block.pool and block.pool.kind != "gap":

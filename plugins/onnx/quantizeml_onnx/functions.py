@@ -159,6 +159,37 @@ def _attention(program: Program, block: Block) -> Body:
     return _ended(program, block, lines, (np.full(channels, low, np.int64), np.full(channels, high, np.int64)), f"h{block.groups}c{channels}_{inner}_{height}_{width}{'m' if masked else ''}")
 
 
+def _softmax(program: Program, block: Block) -> Body:
+    """`quantizeml_core.attention.softmax` in float64, where each of its steps is exact."""
+    channels = program.shapes[block.output][1]
+    lines = [
+        "x = Cast <to = 11> (X)", "axes = Constant <value_ints = [1]> ()", "top = ReduceMax (x, axes)", "below = Sub (top, x)",
+        "m = Cast <to = 11> (ScoreScale)", "f0 = Cast <to = 11> (ScoreShift)", "r = Div (m, f0)", "x0 = Mul (below, r)",
+        "half = Constant <value = double {0.5}> ()", "x1 = Add (x0, half)", "x2 = Floor (x1)",
+        f"most = Constant <value = double {{{attention.ENTRIES - 1}.0}}> ()", "x3 = Min (x2, most)", "u = Cast <to = 7> (x3)",
+        f"table = Constant <value = double[{attention.ENTRIES}] {{{', '.join(f'{e}.0' for e in attention.TABLE)}}}> ()", "e = Gather (table, u)",
+        f"unit = Constant <value = double {{{2.0 ** (attention.SOFTMAX_FRACTION + 1)}}}> ()", "total = ReduceSum (e, axes)", "n0 = Mul (e, unit)",
+        "n1 = Add (n0, total)", "tt = Add (total, total)", "y0 = Div (n1, tt)", "y1 = Floor (y0)", "sum = Cast <to = 6> (y1)",
+    ]
+    reach = np.full(channels, 1 << attention.SOFTMAX_FRACTION, np.int64)
+    return _ended(program, block, lines, (np.zeros_like(reach), reach), "")
+
+
+def _matmul(program: Program, block: Block) -> Body:
+    """`quantizeml_core.attention.product` in float32 where no sum of products reaches 2^24, in float64 beyond."""
+    inner, channels = program.shapes[block.inputs[0]][1], program.shapes[block.output][1]
+    peak = inner * int(np.prod([max(map(abs, program.input_range(block, i))) for i in (0, 1)]))
+    to = 1 if peak < numerics.FLOAT32_EXACT else 11
+    lines = [
+        f"x0 = Cast <to = {to}> (X)", f"y0 = Cast <to = {to}> (Y)", "flat = Constant <value_ints = [0, 0, -1]> ()", "x = Reshape (x0, flat)",
+        "y1 = Reshape (y0, flat)", f"y = {'Transpose <perm = [0, 2, 1]>' if block.perm else 'Identity'} (y1)", "p = MatMul (y, x)",
+        "size = Shape <start = 2> (X)", f"head = Constant <value_ints = [0, {channels}]> ()", "whole = Concat <axis = 0> (head, size)",
+        "q = Reshape (p, whole)", "sum = Cast <to = 6> (q)",
+    ]
+    reach = np.full(channels, peak, np.int64)
+    return _ended(program, block, lines, (-reach, reach), f"{'d' if to == 11 else 'f'}c{channels}{'t' if block.perm else ''}")
+
+
 def _shift_attention(program: Program, block: Block) -> Body:
     """`quantizeml_core.hardware_forms` in float64, where each of its steps is exact; powers of two come from a table."""
     _, channels, height, width = program.shapes[block.output]
@@ -295,5 +326,6 @@ BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
     "input": _input, "resume": _resume, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
     "concat": _concat, "multiply": _multiply, "attention": _attention, "shift_attention": _shift_attention,
     "mad_normalize": _mad_normalize, "embed": _embed, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
-    "local_response": _local_response, "buffer": _buffer, "recurrent": _recurrent,
+    "local_response": _local_response, "buffer": _buffer, "recurrent": _recurrent, "softmax": _softmax,
+    "matmul": _matmul,
 }

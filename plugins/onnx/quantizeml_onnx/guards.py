@@ -229,6 +229,19 @@ def product(view: OnnxView, node: Node) -> str | None:
     return None if fit else f"it multiplies shapes {a} and {b}, only such of one rank, axes equal or 1, can be quantized"
 
 
+WEIGHING = frozenset({"Add", "Concat", "Conv", "Flatten", "Gemm", "Mul", "Product", "TurnedProduct"})
+"""Operations that go on with the output of a softmax."""
+
+
+def softmax(view: OnnxView, node: Node) -> str | None:
+    """Over the channels, and not at the end of the network, where a float reads it."""
+    shape, axis = view.shape(node.inputs[0]) or (), node.native.attributes.get_int("axis", -1)
+    if len(shape) not in (2, 4) or axis % len(shape) != 1:
+        return "it is no softmax over the channels"
+    goes_on = any(n.op in WEIGHING for n in view.consumers(node.outputs[0]))
+    return None if goes_on else "a softmax is quantized inside a network only, in front of a product, a sum or a layer with weights"
+
+
 def channel_concat(view: OnnxView, node: Node) -> str | None:
     """Two computed tensors, side by side on axis 1."""
     axis, shape = node.native.attributes.get_int("axis", 1), view.shape(node.outputs[0])

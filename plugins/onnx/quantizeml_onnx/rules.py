@@ -7,6 +7,7 @@
     concat                Concat of two tensors
     attention, embed      Attention;  Tokens: functions that the rewrites find in what exporters spell out
     local_response        LRN of exponent 3/4 [Relu | Clip]
+    softmax, matmul       Softmax over the channels, where something goes on behind it;  Product, TurnedProduct of two sequences [Relu | Clip]
     multiply              Mul of two tensors [Relu | Clip]
     normalize             LayerNormalization without weights between two transpositions: over the channels of each pixel [Relu | Clip]
     pool2d                AveragePool [Relu | Clip]; where the target has none, a depthwise2d of equal weights
@@ -74,6 +75,8 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("multiply", P("Mul", guards.product) >> P.opt(RELU), _multiply),
         rule("normalize", P("Transpose", guards.to_last) >> P("LayerNormalization", guards.bare) >> P("Transpose", guards.to_first) >> P.opt(RELU), _normalize),
         rule("pool2d", P("AveragePool", guards.average_pool) >> P.opt(RELU), _average_pool),
+        rule("softmax", P("Softmax", guards.softmax), _softmax),
+        rule("matmul", (P("Product") | P("TurnedProduct")) >> P.opt(RELU), _matmul),
         rule("upsample2d", P("Resize", guards.repeats), _upsample),
     )
 
@@ -159,6 +162,17 @@ def _attention(target: Target, match: Match) -> Block | Miss:
     mask = operand(view, node, 6)
     arrays = {"scale": np.asarray(scale).reshape(1), **({} if mask is None else {"mask": mask})}
     return Block(node.name, "attention", match.inputs, match.output, groups=int(heads[1]), arrays=arrays)
+
+
+def _softmax(target: Target, match: Match) -> Block | Miss:
+    refusal = target.lacks({"softmax": True})
+    return Miss(refusal) if refusal else Block(match.nodes[0].name, "softmax", match.inputs, match.output)
+
+
+def _matmul(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    refusal, perm = target.lacks({"matmul": True}), (0, 2, 1) if node.op == "TurnedProduct" else ()
+    return Miss(refusal) if refusal else Block(node.name, "matmul", match.inputs, match.output, perm=perm, activation=_activation(match))
 
 
 def _embed(target: Target, match: Match) -> Block | Miss:

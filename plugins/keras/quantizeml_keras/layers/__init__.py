@@ -11,6 +11,7 @@ from .frames import QuantizedBuffer
 from .hardware_forms import QuantizedMadNormalization, QuantizedShiftAttention
 from .joins import QuantizedAdd, QuantizedConcatenate, QuantizedMultiply
 from .linear import QuantizedConv2D, QuantizedConv2DTranspose, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
+from .products import QuantizedMatMul, QuantizedSoftmax
 from .recurrence import QuantizedStatefulRecurrent
 from .normalization import QuantizedLayerNormalization
 from .resampling import QuantizedAveragePooling2D, QuantizedUpSampling2D
@@ -20,7 +21,7 @@ __all__ = [
     "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding",
     "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedMadNormalization", "QuantizedShiftAttention", "QuantizedStatefulRecurrent",
-    "QuantizedMultiply", "QuantizedUpSampling2D",
+    "QuantizedMatMul", "QuantizedMultiply", "QuantizedSoftmax", "QuantizedUpSampling2D",
 ]
 
 require_float64()

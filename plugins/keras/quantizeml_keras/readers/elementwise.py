@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..activations import activation_step
+from ..activations import SOFTMAX_ALONE, activation_step
 from ..graph import Shape
 from .steps import Reader, Step, array
 
@@ -59,6 +59,12 @@ def _normalization(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step]
     return [Step("Affine", {"scale": scale, "offset": -mean * scale}, shapes[0])]
 
 
+def _softmax(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
+    if len(call.arguments.args) > 1 or call.arguments.kwargs.get("mask") is not None or layer.axis not in (-1, len(shapes[0]) - 1):
+        return "a Softmax with a mask, or over another axis than the last, is not supported outside an attention"
+    return [Step("Softmax", {"reason": SOFTMAX_ALONE}, shapes[0])]
+
+
 def _relu(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
     slope = float(getattr(layer, "negative_slope", 0) or 0)
     top, threshold = getattr(layer, "max_value", None), float(getattr(layer, "threshold", 0) or 0)
@@ -97,5 +103,5 @@ ELEMENTWISE = {
     "Activation": _activation, "BatchNormalization": _batch_normalization, "ELU": _function("elu"), "Gelu": _function("gelu"),
     "HardSigmoid": _function("hard_sigmoid"), "HardSilu": _function("hard_silu"), "LayerMadNormalization": _mad_normalization, "LayerNormalization": _layer_normalization, "LayerScale": _layer_scale, "LeakyReLU": _leaky, "LeakyRelu": _function("leaky_relu"),
     "Normalization": _normalization, "PReLU": _prelu, "ReLU": _relu, "Relu": _relu, "Relu6": _function("relu6"), "Rescaling": _rescaling,
-    "Sigmoid": _function("sigmoid"), "Silu": _function("silu"), "Tanh": _function("tanh"),
+    "Sigmoid": _function("sigmoid"), "Silu": _function("silu"), "Softmax": _softmax, "Tanh": _function("tanh"),
 }

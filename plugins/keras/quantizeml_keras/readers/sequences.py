@@ -43,5 +43,5 @@ SEQUENCES = {
 
 ON_ANY_SHAPE = frozenset({"Activation", "Add", "BatchNormalization", "Concatenate", "Dense", "ELU", "Flatten", "LayerMadNormalization", "LayerNormalization",
                           "LeakyReLU", "Multiply", "Normalization",
-                          "ReLU", "Relu", "Relu6", "Rescaling", "Sigmoid", "Silu", "Gelu", "Tanh"})
+                          "ReLU", "Relu", "Relu6", "Rescaling", "Sigmoid", "Silu", "Gelu", "Softmax", "Tanh"})
 """Layers that do the same to a sequence and to its image of one row."""

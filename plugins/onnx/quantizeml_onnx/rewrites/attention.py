@@ -303,5 +303,5 @@ def _cut(p: Picture) -> ir.Value | Op:
     return Op("Conv", inputs, attributes(conv), shape=(batch, wanted, 1, length))
 
 
-REWRITE = Rewrite("attention", rewrite, ("Reshape", "Transpose"))
+REWRITE = Rewrite("attention", rewrite, ("Reshape", "Transpose", "MatMul"))
 STRAIGHTEN = Rewrite("straighten_sequence", straighten, ("Reshape", "Transpose", "Squeeze", "Unsqueeze"))

@@ -1,7 +1,7 @@
 """A stretch of a network that runs channels last, as torch writes a ConvNeXt block or a transformer, runs channels first: its transposition moves
 behind each operation. T turns an image channels last, or one of a single row into a sequence (`rows`).
 
-    f(T x)            = T f(x)                        an activation
+    f(T x)            = T f(x)                        an activation, a softmax
     T x + T y         = T (x + y)                     and a product
     T x * c, T x + c  = T (x * c'), T (x + c')        c, one number per channel, moved to axis 1
     T x @ W           = T Conv(x, W^T)                1x1; a Gemm too
@@ -86,6 +86,12 @@ def _matmul(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
     return lens.back(Op("Conv", (lens.image, kernel), {**POINTWISE, "group": 1}, name=f"{node.name}/pointwise", shape=shape))
 
 
+def _softmax(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
+    if attribute(node, "axis", -1) not in (-1, len(dims(x)) - 1):
+        return None
+    return lens.back(Op("Softmax", (lens.image,), {"axis": 1}, shape=dims(lens.image)))
+
+
 def _gemm(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
     weight, bias, form = constant(node.inputs[1]), operand(node, 2), {name: attribute(node, name, default) for name, default in DEFAULTS.items()}
     if weight is None or form != NORMAL or bias is not None and constant(bias) is None:
@@ -122,7 +128,7 @@ def _back(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
 
 
 MOVES: Mapping[str, Callable[[ir.Node, ir.Value, Lens], Expression | None]] = {
-    **dict.fromkeys(ACTIVATIONS, _activation), "Add": _joined, "Mul": _joined, "MatMul": _matmul, "Gemm": _gemm,
+    **dict.fromkeys(ACTIVATIONS, _activation), "Add": _joined, "Mul": _joined, "MatMul": _matmul, "Gemm": _gemm, "Softmax": _softmax,
     "LayerNormalization": _normalization, "Transpose": _back,
 }
 

@@ -122,6 +122,15 @@ def _softmax_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
     return np.maximum(_top(peaks), 1.0), 8 + arrays[0].shape[-1]
 
 
+def _einsum_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
+    longest = max(d for a in arrays for d in a.shape)
+    return _top((peaks[0] * peaks[1] * longest, *peaks)), longest + 4
+
+
+def _product_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
+    return _top((peaks[0] * peaks[1] * arrays[0].shape[1], *peaks)), arrays[0].shape[1] + 4
+
+
 def _matmul_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
     if arrays[1].ndim == 2:
         return _linear(-1)(peaks, arrays)
@@ -130,8 +139,9 @@ def _matmul_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
 
 GROWTH: Mapping[str, Growth] = {
     "Add": _sum, "Sub": _sum, "Sum": _sum, "Mul": _product, "Div": _quotient, "PRelu": _product, "Conv": _linear(0), "MatMul": _matmul_growth,
+    "Product": _product_growth, "TurnedProduct": _product_growth,
     "Softmax": _softmax_growth, "Pow": _power_growth,
-    "Gemm": _gemm_growth, "BatchNormalization": _normalized, "ReduceMean": _mean_growth, "GlobalAveragePool": _mean_growth,
+    "Gemm": _gemm_growth, "Einsum": _einsum_growth, "BatchNormalization": _normalized, "ReduceMean": _mean_growth, "GlobalAveragePool": _mean_growth,
     "AveragePool": _mean_growth, "LayerNormalization": _layer_growth, "Attention": _attention_growth, "MaskedAttention": _attention_growth, "Tokens": _sum,
 }
 
@@ -303,6 +313,7 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "Conv": lambda x, a: kernels.conv(x[0], x[1], x[2] if len(x) > 2 else None, a),
     "Gemm": _gemm,
     "MatMul": lambda x, a: kernels.matmul(x[0], x[1]),
+    "Einsum": lambda x, a: np.einsum(a["equation"], *x),
     "BatchNormalization": _batch_normalization,
     "LayerNormalization": _layer_normalization,
     "MaxPool": lambda x, a: kernels.max_pool(x[0], a),
@@ -330,5 +341,7 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "Where": lambda x, a: np.where(x[0], x[1], x[2]),
     "ConstantOfShape": lambda x, a: np.full(tuple(int(d) for d in x[0]), a["value"].numpy().item() if "value" in a else 0.0),
     "Tokens": _tokens,
+    "Product": lambda x, a: (x[1][:, :, 0] @ x[0][:, :, 0])[:, :, None],
+    "TurnedProduct": lambda x, a: (np.swapaxes(x[1][:, :, 0], 1, 2) @ x[0][:, :, 0])[:, :, None],
     "Attention": _attention, "MaskedAttention": _attention,
 }

@@ -3,6 +3,7 @@
     Swish(x) = x * Sigmoid(x)     HardSwish(x) = x * max(0, min(1, x / 6 + 1 / 2))     Gelu(x) = x * (1 + erf(x / sqrt(2))) / 2
     Tokens(x, pads, table) = Pad(Reshape(x; N, C, 1, H W), pads) + table
     Attention(q, k, v, heads, scale, whole) = softmax(q k^T scale) v, head by head; heads [0, h, C / h, -1], whole [0, C, 1, -1]
+    Product(x, y) = y x, TurnedProduct(x, y) = y^T x of x (N, K, 1, T) and y (N, S, 1, K) or (N, K, 1, S), without the axis of size 1
     MaskedAttention(q, k, v, heads, scale, whole, mask) = softmax(q k^T scale + mask) v
 
 A sanitized model that holds one of them stays a valid model that runs anywhere.
@@ -87,6 +88,23 @@ def _attended(q: ir.Value, k: ir.Value, v: ir.Value, heads: ir.Value, scale: ir.
     return [*split, *by_token, scores, *scaled, weights, mean, back, ir.node("Reshape", [back.outputs[0], whole])]
 
 
+def _product(x: ir.Value, other: ir.Value) -> list[ir.Node]:
+    return _multiplied(x, other, ())
+
+
+def _turned_product(x: ir.Value, other: ir.Value) -> list[ir.Node]:
+    return _multiplied(x, other, (0, 2, 1))
+
+
+def _multiplied(x: ir.Value, other: ir.Value, perm: tuple[int, ...]) -> list[ir.Node]:
+    axis = ir.node("Constant", [], {"value": ir.tensor(np.array([2]))})
+    rows = [ir.node("Squeeze", [v, axis.outputs[0]]) for v in (x, other)]
+    turned = ir.node("Transpose", rows[1].outputs, {"perm": perm}) if perm else rows[1]
+    sums = ir.node("MatMul", [turned.outputs[0], rows[0].outputs[0]])
+    return [axis, *rows, *([turned] if perm else []), sums, ir.node("Unsqueeze", [sums.outputs[0], axis.outputs[0]])]
+
+
 BODIES: Mapping[str, Callable[..., list[ir.Node]]] = {
     "Swish": _swish, "HardSwish": _hard_swish, "Gelu": _gelu, "Tokens": _tokens, "Attention": _attention, "MaskedAttention": _masked,
+    "Product": _product, "TurnedProduct": _turned_product,
 }
