@@ -7,7 +7,7 @@ the noise they add is smallest (`common_base`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def bound(blocks: Sequence[Block]) -> frozenset[str]:
 
 
 class _Ties:
-    """Union-find over (tensor, channel) slots."""
+    """The (tensor, channel) slots that additions bind, and the groups they fall into."""
 
     def __init__(self, wanted: Steps, channels: Mapping[str, int]) -> None:
         self.slots: dict[str, np.ndarray] = {}
@@ -61,23 +61,15 @@ class _Ties:
             slots = np.arange(start, start + len(steps))
             self.slots[tensor] = np.broadcast_to(slots, (channels[tensor],)) if len(steps) == 1 else slots
             start += len(steps)
-        self.parent = list(range(start))
+        self.edges: list[np.ndarray] = []
         self.tied: dict[str, None] = {}
         self.sums: list[np.ndarray] = []
-
-    def root(self, slot: int) -> int:
-        while self.parent[slot] != slot:
-            self.parent[slot] = self.parent[self.parent[slot]]
-            slot = self.parent[slot]
-        return slot
 
     def tie(self, *tensors: str) -> None:
         """Channel by channel, the steps of these tensors must differ by powers of two."""
         rows = np.unique(np.stack([self.slots[t] for t in tensors], axis=1), axis=0)
         self.sums.append(rows)
-        for row in rows:
-            for slot in row[1:]:
-                self._union(int(row[0]), int(slot))
+        self.edges += [rows[:, [0, i]] for i in range(1, rows.shape[1])]
         self.tied |= dict.fromkeys(tensors)
 
     def alias(self, output: str, inputs: Iterable[str], frames: int = 1) -> None:
@@ -86,53 +78,74 @@ class _Ties:
         self.scalar.discard(output)
 
     def gather(self, tensor: str) -> None:
-        for slot in self.slots[tensor][1:]:
-            self._union(int(self.slots[tensor][0]), int(slot))
-
-    def _union(self, a: int, b: int) -> None:
-        self.parent[self.root(b)] = self.root(a)
-
-    def _sums_by_root(self) -> dict[int, np.ndarray]:
-        """Operand, operand, result slots of the additions of each group."""
-        rows: dict[int, list[np.ndarray]] = {}
-        for row in np.concatenate(self.sums):
-            rows.setdefault(self.root(int(row[0])), []).append(row)
-        return {root: np.stack(group) for root, group in rows.items()}
+        slots = self.slots[tensor]
+        self.edges.append(np.stack([np.broadcast_to(slots[:1], slots.shape), slots], axis=1))
 
     def solve(self) -> dict[str, np.ndarray]:
         if not self.tied:
             return {}
-        used = np.unique(np.concatenate([np.zeros(0, np.int64), *(self.slots[t] for t in self.tied)]))
-        roots = np.array([self.root(int(s)) for s in used], np.int64)
-        steps = np.zeros(len(self.parent))
-        order = np.argsort(roots, kind="stable")
-        bounds = np.flatnonzero(np.diff(roots[order])) + 1
-        sums = self._sums_by_root()
-        for members in np.split(used[order], bounds):
-            positions = np.searchsorted(members, sums[self.root(int(members[0]))])
-            steps[members] = common_base(self.wanted[members], positions)
+        used = np.unique(np.concatenate([self.slots[t] for t in self.tied]))
+        steps = np.zeros(len(self.wanted))
+        for members, sums in _alike(used, np.concatenate(self.sums), _roots(len(self.wanted), np.concatenate(self.edges))):
+            steps[members] = common_base(self.wanted[members], sums)
         tied = {t: s for t, s in self.slots.items() if np.isin(s, used).all()}
         return {t: steps[s[:1] if t in self.scalar else s] for t, s in tied.items()}
 
 
+def _roots(count: int, edges: np.ndarray) -> np.ndarray:
+    """(count,) the smallest slot of the group that each slot belongs to: labels sink along the edges, and along themselves, until none does."""
+    labels, before = np.arange(count), np.empty(0)
+    while not np.array_equal(labels, before):
+        before = labels.copy()
+        lower = np.minimum(labels[edges[:, 0]], labels[edges[:, 1]])
+        for end in (0, 1):
+            np.minimum.at(labels, edges[:, end], lower)
+        labels = labels[labels]
+    return labels
+
+
+def _alike(used: np.ndarray, sums: np.ndarray, roots: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Groups of slots (groups, n) whose additions stand at the same positions (k, 3): most channels of a network are alike.
+
+    Arguments:
+        used: the slots that matter, ascending.
+        sums: operand, operand, result slots of every addition.
+        roots: the group of each slot.
+    """
+    members = _grouped(used, roots[used])
+    alike: dict[tuple[int, bytes], tuple[np.ndarray, list[np.ndarray]]] = {}
+    for root, rows in _grouped(sums, roots[sums[:, 0]]).items():
+        positions = np.searchsorted(members[root], rows)
+        alike.setdefault((len(members[root]), positions.tobytes()), (positions, []))[1].append(members[root])
+    yield from ((np.stack(groups), positions) for positions, groups in alike.values())
+
+
+def _grouped(values: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarray]:
+    """The values of each label, in their order."""
+    order = np.argsort(labels, kind="stable")
+    found, first = np.unique(labels[order], return_index=True)
+    return dict(zip(found.tolist(), np.split(values[order], first[1:]), strict=True))
+
+
 def common_base(wanted: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Steps base * 2^e_i >= wanted_i that add the least noise, over the bases that fit one of them exactly.
+    """Steps base * 2^e_i >= wanted_i that add the least noise, over the bases that fit one of them exactly; for many groups of one kind at once.
 
     A tensor that is written with step s brings noise s^2 / 12. A sum is exact on the finer of its operands' grids, so it only brings what it loses
     from there: (s_out^2 - min(s_x, s_y)^2) / 12. A result finer than that grid would hold nothing more, so it is never finer.
 
     Arguments:
-        wanted: (n,) smallest steps without saturation.
+        wanted: (..., n) smallest steps without saturation.
         sums: (k, 3) positions in `wanted` of the operands and the result of each addition, in the order of the network.
     """
-    floor = np.maximum(wanted, max(wanted.max(initial=0.0) * FINEST, 2.0**-100))
+    floor = np.maximum(wanted, np.maximum(wanted.max(axis=-1, keepdims=True) * FINEST, 2.0**-100))
     log = np.log2(floor)
-    fraction = np.unique(log - np.floor(log))
-    steps = np.exp2(fraction[:, None] + np.ceil(log[None] - fraction[:, None] - 1e-9))
+    fraction = np.sort(log - np.floor(log), axis=-1)
+    steps = np.exp2(fraction[..., None] + np.ceil(log[..., None, :] - fraction[..., None] - 1e-9))
     for x, y, out in sums:
-        steps[:, out] = np.maximum(steps[:, out], np.minimum(steps[:, x], steps[:, y]))
+        steps[..., out] = np.maximum(steps[..., out], np.minimum(steps[..., x], steps[..., y]))
     noise = np.square(steps)
     x, y, out = sums.T
-    written = np.setdiff1d(np.arange(len(wanted)), out)
-    lost = noise[:, out] - np.minimum(noise[:, x], noise[:, y])
-    return steps[np.argmin(noise[:, written].sum(axis=1) + lost.sum(axis=1))]
+    written = np.setdiff1d(np.arange(wanted.shape[-1]), out)
+    lost = noise[..., out] - np.minimum(noise[..., x], noise[..., y])
+    best = np.argmin(noise[..., written].sum(axis=-1) + lost.sum(axis=-1), axis=-1)
+    return np.take_along_axis(steps, best[..., None, None], axis=-2)[..., 0, :]

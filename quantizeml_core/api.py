@@ -24,6 +24,7 @@ from .entry import fold_entry
 from .errors import ModelError, UsageError
 from .hooks import Batch, Change, Frontend, InputShape, Observer, Survey
 from .kernels import channel_first, input_quantize
+from .load import Load, load
 from .match import stop_message
 from .numerics import Floats, round_significant
 from .params import QuantizationParams, resolve
@@ -59,6 +60,7 @@ class Result:
         findings: what is worth telling.
         warnings: one sentence each.
         changes: rewrites of the float network, done or refused.
+        load: what calibration took.
     """
 
     model: Any
@@ -69,6 +71,7 @@ class Result:
     warnings: tuple[str, ...]
     frontend: Frontend
     changes: tuple[Change, ...] = ()
+    load: Load = Load(0, 0)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the model, whole or not at all."""
@@ -103,16 +106,17 @@ def quantize_model(
     _refuse_illegal(fitting, strict)
     blueprint = fitting.legal.blueprint
     taps = _tap_observers(blueprint, params, q_config, fitting.legal.ranges)
-    ranges = observe(frontend, survey, blueprint, feed, batch_size or BATCH_SIZE, epochs, progress, taps, fitting.legal.ranges)
+    weight = load(blueprint, _observed(blueprint, fitting.legal.ranges), batch_size or BATCH_SIZE)
+    ranges = observe(frontend, survey, blueprint, feed, weight, epochs, progress, taps, fitting.legal.ranges)
     plan = decide(blueprint, ranges, params, chosen).merged(q_config)
     check_plan(plan, chosen)
     covariances = {name: observer.covariance for name, observer in taps.items()}
-    made = _integers(blueprint, plan, ranges, covariances, feed, batch_size or BATCH_SIZE, chosen)
+    made = _integers(blueprint, plan, ranges, covariances, feed, weight.rows, chosen)
     _refuse_overflow(made)
     quantized = frontend.realize(survey, made)
     findings = fitting.findings() + inspect_widened(made.solutions, plan) + inspect_program(made.program, chosen, plan) + registry.findings(made.program, chosen, frontend.name)
     return Result(quantized, made.program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend,
-                  (*survey.changes, *fitting.legal.changes))
+                  (*survey.changes, *fitting.legal.changes), weight)
 
 
 def fit(registry: Registry, blueprint: Blueprint, target: Target, params: QuantizationParams, approximate: bool = False) -> Fitting:
@@ -136,7 +140,13 @@ def _refuse_overflow(made: Quantization) -> None:
                              where=f"`{name}`", do="Use a wider accumulator (-b/--buffer_bits), a smaller layer, or cut the network before it")
 
 
-def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: Samples, batch_size: int, epochs: int, progress: Progress | None,
+def _observed(blueprint: Blueprint, alike: Collection[str]) -> list[str]:
+    """The tensors of the float network whose ranges count: block boundaries and probes of tables."""
+    boundaries = [b.output for b in blueprint.blocks if b.kind != "input" and b.output not in alike]
+    return boundaries + [b.probe for b in blueprint.blocks if b.probe]
+
+
+def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: Samples, weight: Load, epochs: int, progress: Progress | None,
             taps: Mapping[str, TapObserver], alike: Mapping[str, str]) -> dict[str, Range]:
     """Ranges of every block boundary and table probe. Extremes do not change when samples are seen again, so one epoch is enough for any count.
 
@@ -145,16 +155,17 @@ def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: S
         alike: tensors the float network does not have -> the tensors whose ranges they have.
     """
     inputs = {b.output: RangeObserver(track_integers=True) for b in blueprint.blocks if b.kind == "input"}
-    tensors = [b.output for b in blueprint.blocks if b.kind != "input" and b.output not in alike] + [b.probe for b in blueprint.blocks if b.probe]
     native = {b.output: b.inputs[0] for b in blueprint.blocks if b.kind == "resume"}
-    inner = {t: RangeObserver(track_integers=t in native) for t in tensors}
+    inner = {t: RangeObserver(track_integers=t in native) for t in _observed(blueprint, alike)}
     by_tensor: dict[str, list[TapObserver]] = {}
     for observer in taps.values():
         by_tensor.setdefault(observer.block.inputs[0], []).append(observer)
 
     def batches() -> Iterator[Batch]:
-        done = 0
-        for batch in samples.batches(batch_size):
+        done, stage = 0, f"Calibrating, {weight.text}"
+        if progress:
+            progress(stage, 0, len(samples))
+        for batch in samples.batches(weight.rows):
             for block in (b for b in blueprint.blocks if b.kind == "input"):
                 values = batch[block.inputs[0]]
                 values = channel_first(block, values)
@@ -164,7 +175,7 @@ def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: S
             yield batch
             done += len(next(iter(batch.values())))
             if progress:
-                progress("Calibrating", done, len(samples))
+                progress(stage, done, len(samples))
 
     watching: dict[str, list[Observer]] = {}
     for tensor, observer in inner.items():

@@ -21,13 +21,14 @@ from .blocks import ENTRIES, LINEAR, Block
 from .blueprint import Blueprint
 from .embedding import integer_entries
 from .entry import spread
+from .filters import column, folded_filters, of_filters
 from .layernorm import integer_epsilon
 from .local_response import squares_multiplier
 from .numerics import Ints
 from .plan import LayerPlan, Plan
 from .program import Format, Program
 from .recurrence import integer_coefficients
-from .solve import Solution, folded_weight
+from .solve import Solution
 
 SCORE_UNITS: Mapping[str, float] = {"attention": float(np.log2(np.e)) * 2**FRACTION, "shift_attention": 1.0}
 
@@ -143,10 +144,12 @@ def _linear_arrays(block: Block, layer: LayerPlan, solution: Solution, source: F
 
 def integer_weight(block: Block, layer: LayerPlan, solution: Solution, source: Format) -> np.ndarray:
     """int8 weights in the block's layout, |q| <= 2^(b-1) - 1."""
-    assert solution.acc_step is not None and layer.weight_bits is not None
-    folded = folded_weight(block, source)
-    limit = numerics.qmax(layer.weight_bits)
-    return numerics.quantize(folded, solution.acc_step.reshape(-1, *(1,) * (folded.ndim - 1)), -limit, limit).astype(np.int8)
+    assert block.weight is not None and solution.acc_step is not None and layer.weight_bits is not None
+    limit, step = numerics.qmax(layer.weight_bits), column(solution.acc_step, block.weight.ndim)
+    integers = np.empty(block.weight.shape, np.int8)
+    for rows, folded in folded_filters(block, source.step):
+        integers[rows] = numerics.quantize(folded, of_filters(step, rows), -limit, limit)
+    return integers
 
 
 def zero_point_sum(block: Block, weight: np.ndarray, zero_point: Ints) -> Ints:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from .blocks import LINEAR, Block
 from .blueprint import Blueprint
 from .calibration import Range
 from .entry import spread
+from .filters import column, of_filters, pieces
 from .numerics import Floats
 from .plan import Plan
 from .program import Format
@@ -42,26 +43,40 @@ def correct(blueprint: Blueprint, plan: Plan, solutions: Solutions, ranges: Mapp
             return block
         assert block.weight is not None
         source = block.inputs[0]
-        quantized = dequantized_weight(block, plan, solutions[block.name], formats[source])
-        drift = _response(block, quantized - block.weight, ranges[source].mean)
-        entry = _response(block, block.weight, input_errors.get(source, np.zeros(1)))
+        drift = _drift(block, plan, solutions[block.name], formats[source], ranges[source].mean)
+        entry = _response(block, input_errors[source]) if source in input_errors else 0.0
         bias = block.arrays.get("bias", np.zeros(1)) - drift + entry - halves.get(block.name, 0.0)
         return block.with_arrays(bias=np.broadcast_to(bias, (len(block.weight),)))
 
     return replace(blueprint, blocks=tuple(corrected(b) for b in blueprint.blocks))
 
 
-def dequantized_weight(block: Block, plan: Plan, solution: Solution, source: Format) -> Floats:
-    """The real weights that the integer ones stand for."""
-    weight = integer_weight(block, plan.layers[block.name], solution, source)
-    assert solution.acc_step is not None
-    return weight * solution.acc_step.reshape(-1, *(1,) * (weight.ndim - 1)) / spread(block, source.step)
+def _drift(block: Block, plan: Plan, solution: Solution, source: Format, mean: Floats) -> Floats:
+    """sum((w_q - w) * mean of its input channel) per filter; w_q: the real weights that the integer ones stand for."""
+    assert block.weight is not None and solution.acc_step is not None
+    integers, (unit, wide) = integer_weight(block, plan.layers[block.name], solution, source), (spread(block, v) for v in (source.step, mean))
+    step = column(solution.acc_step, integers.ndim)
+
+    def moved(rows: slice) -> Floats:
+        quantized = integers[rows] * of_filters(step, rows) / of_filters(unit, rows)
+        return (quantized - block.weight[rows]) * of_filters(wide, rows)
+
+    return _summed(block, moved)
 
 
-def _response(block: Block, weight: np.ndarray, channel_values: Floats) -> Floats:
-    """sum(weight * value of its input channel) per filter; a pixel of a transposed convolution sees one in stride * stride of the taps."""
+def _response(block: Block, per_channel: Floats) -> Floats:
+    """sum(weight * value of its input channel) per filter."""
+    assert block.weight is not None
+    weight, wide = block.weight, spread(block, per_channel)
+    return _summed(block, lambda rows: weight[rows] * of_filters(wide, rows))
+
+
+def _summed(block: Block, products: Callable[[slice], Floats]) -> Floats:
+    """Sums over the taps of each filter; a pixel of a transposed convolution sees one in stride * stride of them."""
+    assert block.weight is not None
     share = np.prod(block.strides) if block.kind == "conv_transpose2d" else 1
-    return (weight * spread(block, channel_values)).reshape(len(weight), -1).sum(axis=1) / share
+    made = (products(rows) for rows in pieces(block.weight))
+    return np.concatenate([m.reshape(len(m), -1).sum(axis=1) for m in made]) / share
 
 
 def _rounding_halves(blueprint: Blueprint, solutions: Solutions) -> dict[str, Floats]:

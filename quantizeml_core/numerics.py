@@ -228,12 +228,13 @@ def accumulator_reach(weight: Ints, bias: Ints | None, low: ArrayLike, high: Arr
     """Worst case of sum(w * x) + b over x in [low, high], per filter, proven from the actual weights.
 
     Arguments:
-        weight: (F, ...) integers.
+        weight: (F, ...) integers, of any width.
         bias: (F,) or None.
         low, high: range of the input integers, scalars.
     """
-    flat = weight.reshape(len(weight), -1).astype(np.int64)
-    positive, negative = np.maximum(flat, 0).sum(axis=1), np.minimum(flat, 0).sum(axis=1)
+    flat = weight.reshape(len(weight), -1)
+    positive = np.maximum(flat, 0).sum(axis=1, dtype=np.int64)
+    negative = flat.sum(axis=1, dtype=np.int64) - positive
     b = 0 if bias is None else bias
     return positive * low + negative * high + b, positive * high + negative * low + b
 

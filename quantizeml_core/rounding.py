@@ -21,9 +21,10 @@ from .blocks import WHOLE, Block
 from .blueprint import Blueprint
 from .calibration import MEAN_BITS
 from .entry import spread
+from .filters import folded_filters
 from .numerics import Floats, Ints
 from .plan import Plan
-from .solve import Solution, folded_weight
+from .solve import Solution
 
 LAST_BITS = 4
 #: Taps of one filter above which its covariance would cost too much memory (taps^2 numbers) and is not kept.
@@ -108,7 +109,7 @@ def adapt(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], c
         nearest = integer_weight(block, plan.layers[block.name], solution, source)
         assert solution.acc_step is not None and block.weight is not None
         acc_step = solution.acc_step.reshape(-1, *(1,) * (block.weight.ndim - 1))
-        units = folded_weight(block, source) / acc_step
+        units = np.concatenate([folded for _, folded in folded_filters(block, source.step)]) / acc_step
         scale = _per_tap(block, source.step)
         integers = _rounded(units, nearest, covariances[block.name] / (scale[:, :, None] * scale[:, None, :]), numerics.qmax(bits))
         weight = integers * acc_step / spread(block, source.step)

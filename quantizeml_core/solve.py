@@ -16,8 +16,8 @@ from .align import bound
 from .blocks import LINEAR, Block, moves
 from .blueprint import Blueprint
 from .calibration import Range
-from .entry import spread
 from .errors import ModelError
+from .filters import folded_filters, of_filters
 from .layernorm import FRACTION
 from .numerics import Floats, Ints
 from .plan import LayerPlan, Plan
@@ -141,14 +141,14 @@ class _Solver:
 
     def _accumulator_step(self, block: Block, layer: LayerPlan, area: int) -> Floats:
         """The smallest step at which the weights fit their bits and the worst case fits the accumulator, finer than the output only by what it can hold."""
-        folded = folded_weight(block, self.formats[block.inputs[0]])
-        bits = layer.weight_bits or 8
-        step = self.scheme.weight_step(folded.reshape(len(folded), -1), bits)
+        source = self.formats[block.inputs[0]]
+        step = np.concatenate([self.scheme.weight_step(w.reshape(len(w), -1), layer.weight_bits or 8) for _, w in folded_filters(block, source.step)])
         bias = np.abs(block.arrays.get("bias", np.zeros(1)))
         useful = self._target_step(block, layer) * area * 2.0 ** (OUTPUT_HEADROOM - layer.buffer_bits)
         free = np.maximum(step, bias * 2.0**-BIAS_BITS)
         step = np.maximum(free, useful)
-        fitting = _fitting(np.where(step > 0, step, EMPTY_STEP), folded, bias, _furthest(self.formats[block.inputs[0]]), layer.buffer_bits)
+        step, limit = np.where(step > 0, step, EMPTY_STEP), (_furthest(source), layer.buffer_bits)
+        fitting = np.concatenate([_fitting(step[rows], w, of_filters(bias, rows), *limit) for rows, w in folded_filters(block, source.step)])
         self.widened[block.name] = int(np.ceil(np.log2((fitting / np.where(free > 0, free, fitting)).max())))
         return fitting
 
@@ -291,15 +291,14 @@ def _fitting(step: Floats, folded: Floats, bias: Floats, furthest: int, bits: in
     The correction takes out what rounding weights adds on average: at most the sum of their errors times the furthest input. Biases may grow by
     `BIAS_MARGIN` when their mantissa is cut.
     """
-    weight = np.abs(folded).reshape(len(folded), -1)
-    while True:
+    weight, limit = np.abs(folded).reshape(len(folded), -1), max(2.0 ** (bits - 1) - 2, 1.0)
+    at_most = (weight.sum(axis=1) / step + weight.shape[1]) * furthest + bias / step * BIAS_MARGIN  # each weight is rounded by half a unit or less
+    while (at_most > limit).any():
         exact = weight / step[:, None]
         rounded = np.rint(exact)
-        reach = (rounded + np.abs(exact - rounded)).sum(axis=1) * furthest + bias / step * BIAS_MARGIN
-        over = reach > max(2.0 ** (bits - 1) - 2, 1.0)
-        if not over.any():
-            return step
-        step = np.where(over, 2 * step, step)
+        at_most = (rounded + np.abs(exact - rounded)).sum(axis=1) * furthest + bias / step * BIAS_MARGIN
+        step = np.where(at_most > limit, 2 * step, step)
+    return step
 
 
 def _grid(block: Block) -> str:
@@ -310,12 +309,6 @@ def _grid(block: Block) -> str:
     if block.activation is not None:
         return numerics.RELU
     return numerics.SIGNED if block.kind == "conv2d" and block.pool is None else numerics.ANY
-
-
-def folded_weight(block: Block, source: Format) -> Floats:
-    """w' = w * step of the input channel, float64, in the block's layout."""
-    assert block.weight is not None
-    return block.weight.astype(np.float64) * spread(block, source.step)
 
 
 def convolution_area(block: Block, shape: tuple[int | None, ...]) -> int:

@@ -30,7 +30,7 @@ PARAMS = ("input_weight_bits", "weight_bits", "activation_bits", "per_tensor_act
 @options.samples
 @click.option("-ns", "--num_samples", type=int, callback=options.positive, default=1024, show_default=True,
               help="Random samples to draw when none are given.")
-@click.option("-bs", "--batch_size", type=int, callback=options.positive, help="Samples to run at once.")
+@click.option("-bs", "--batch_size", type=int, callback=options.positive, help="Samples to run at once, fewer where memory is short.")
 @click.option("-e", "--epochs", type=int, callback=options.positive, default=1, show_default=True,
               help="How many times all samples are seen.")
 @click.option("-s", "--save_name", type=options.FILE, help="Where to save.  [default: MODEL_i8_w8_a8, beside the model]")

@@ -42,6 +42,7 @@ def as_text(result: Result, facts: Facts) -> list[RenderableType]:
         *([f"  rewrites  {_rewrites(result)}"] if _rewrites(result) else []),
         f"  blocks    {_kinds(result.blueprint)}",
         f"  coverage  {_coverage(result.blueprint.coverage)}",
+        f"  memory    calibrated {result.load.text}",
         *(f"  {_stop(stop)}" for stop in result.blueprint.stops),
     ]
     if not result.findings:
@@ -62,6 +63,7 @@ def as_json(result: Result, facts: Facts) -> dict[str, Any]:
         "rewrites": [asdict(change) for change in result.changes],
         "blocks": [{"name": block.name, "kind": block.kind} for block in result.blueprint.blocks],
         "coverage": asdict(result.blueprint.coverage),
+        "calibration": asdict(result.load),
         "stops": [asdict(stop) for stop in result.blueprint.stops],
         "findings": [finding.to_json() for finding in ordered(result.findings)],
         "warnings": list(result.warnings),

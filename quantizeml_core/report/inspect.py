@@ -81,12 +81,18 @@ def _linear(program: Program, block: Block, target: Target, plan: Plan | None) -
         budget = min(budget, plan.layers[block.name].buffer_bits)
     if needed > budget:
         yield Finding("QML101", "error", block.name, f"the accumulator may need {needed} bits, `{target.name}` has {budget}", "Use fewer weight bits")
-    largest = np.abs(block.arrays["weight"].astype(np.int64)).reshape(len(block.arrays["weight"]), -1).max(axis=1)
+    largest = _largest(block.arrays["weight"])
     if dead := np.count_nonzero(largest == 0):
         yield Finding("QML103", "info", block.name, f"{dead} of {len(largest)} filters have no weight left", "Prune them, or use more weight bits")
     if coarse := np.count_nonzero((largest > 0) & (2 * largest < largest.max())):
         yield Finding("QML105", "info", block.name, f"{coarse} of {len(largest)} filters use less than half of the weights' integers: their bias, or "
                       "their share of the output, is large beside their weights", "Nothing, or more weight bits if the accuracy suffers")
+
+
+def _largest(weight: np.ndarray) -> np.ndarray:
+    """The largest |weight| of each filter."""
+    flat = weight.reshape(len(weight), -1)
+    return np.maximum(flat.max(axis=1).astype(np.int64), -flat.min(axis=1).astype(np.int64))
 
 
 def _saturated(program: Program, feeds: Batch, random: bool) -> Iterator[Finding]:

@@ -31,8 +31,7 @@ class Body:
 
 def reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
     """Worst-case accumulators per filter, after bias, before post-operations."""
-    weight = block.arrays["weight"].astype(np.int64)
-    return numerics.accumulator_reach(weight, block.arrays.get("bias"), *padded_range(program, block))
+    return numerics.accumulator_reach(block.arrays["weight"], block.arrays.get("bias"), *padded_range(program, block))
 
 
 def partial_sums(program: Program, block: Block) -> int:

@@ -31,6 +31,7 @@ def session(model: bytes | str, tensors: Tensors | None = None) -> onnxruntime.I
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False  # memory that is free goes back
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in (tensors or {}).values()]
     options.add_external_initializers(list(tensors or {}), values)
     try:
@@ -53,12 +54,13 @@ def observe(model: ir.Model, batches: Iterable[Batch], observers: Mapping[str, O
     alone = False
     for batch in batches:
         try:
-            several = None if alone else run.run(tensors, dict(batch))
+            several = [] if alone else [run.run(tensors, dict(batch))]
         except FAILURES:
             alone = True
-        for values in _one_by_one(run, tensors, batch) if alone else (several,):
+        for values in _one_by_one(run, tensors, batch) if alone else several:
             for tensor, value in zip(tensors, values, strict=True):
                 observers[tensor].update(np.asarray(value))
+        several = values = value = None  # before the next batch is computed
 
 
 def _one_by_one(run: onnxruntime.InferenceSession, tensors: list[str], batch: Batch) -> Iterator[list[np.ndarray]]:
