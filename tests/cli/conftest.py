@@ -17,6 +17,7 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.blueprint import Blueprint, Coverage, Stop
 from quantizeml_core.cli import build
 from quantizeml_core.hooks import Change
+from quantizeml_core.load import Load
 from quantizeml_core.match import stop_message
 from quantizeml_core.report.findings import Finding
 
@@ -34,6 +35,7 @@ class Quantized:
     findings: tuple[Finding, ...] = (Finding("QML301", "info", "conv_1", "slower body", "none needed"),)
     warnings: tuple[str, ...] = ("calibrated with random samples", stop_message(BLUEPRINT.stops[0]))
     changes: tuple[Change, ...] = (Change("fold_batch_normalization", "bn_1"), Change("fold_zero_padding", "pad_1", "the zeros would win"))
+    load: Load = Load(4, 4_000_000)
 
     def save(self, path: Path) -> Path:
         path.write_bytes(b"integers")
