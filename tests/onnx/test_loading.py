@@ -170,3 +170,12 @@ def test_a_large_model_is_checked_on_loading(tmp_path, small_limit):
     onnx.save_model(model, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=100)
     with pytest.raises(ModelError, match="it is not a valid ONNX model: No Op registered for Convolve"):
         loading.load(tmp_path / "m.onnx")
+
+
+def test_a_large_weight_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
+    weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=(32, 32), raw_data=bytes(4 * 32 * 31))
+    model = onnx.helper.make_model(parser.parse_graph("net (float[N,32] x) => (float[N,32] y) { y = MatMul (x, w) }"))
+    model.graph.initializer.append(weight)
+    (tmp_path / "short.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="`w` holds another number of bytes"):
+        loading.load(tmp_path / "short.onnx")

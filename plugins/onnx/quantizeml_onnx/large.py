@@ -49,6 +49,11 @@ def outline(model: onnx.ModelProto) -> onnx.ModelProto:
     return graph
 
 
+def incomplete(model: onnx.ModelProto) -> str:
+    """The name of a large initializer that does not hold as many bytes as its shape needs, empty when there is none."""
+    return next((t.name for t in _split(model)[1] if t.HasField("raw_data") and len(t.raw_data) != _bytes(t)), "")
+
+
 def elsewhere(tensors: Tensors, places: Mapping[str, Mapping[str, str]] | None = None) -> Iterator[onnx.TensorProto]:
     """Initializers without values. `places`: where in a file they are; in memory when None."""
     for name, array in tensors.items():

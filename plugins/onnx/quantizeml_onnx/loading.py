@@ -94,11 +94,13 @@ def _external(model: onnx.ModelProto, file: Path) -> None:
 
 
 def _check(model: onnx.ModelProto, file: Path) -> None:
-    """The ONNX checker; above the limit of one message it sees everything but the weights."""
+    """The ONNX checker, on everything but the values of large weights: those are counted."""
     try:
-        onnx.checker.check_model(large.outline(model) if large.is_large(model) else model)
+        onnx.checker.check_model(large.outline(model))
     except (onnx.checker.ValidationError, ValueError, DecodeError) as error:
         raise ModelError(f"it is not a valid ONNX model: {_line(error)}", where=str(file), do=NEXT) from error
+    if incomplete := large.incomplete(model):
+        raise ModelError(f"it is not a valid ONNX model: initializer `{incomplete}` holds another number of bytes than its shape needs", where=str(file), do=NEXT)
 
 
 def _line(error: Exception) -> str:

@@ -15,10 +15,9 @@ from .model import Op, Proposal, Refusal, Rewrite
 def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     """The kernel with its zeros."""
     dilations = tuple(attribute(node, "dilations", (1, 1)))
-    weight = constant(node.inputs[1])
     if set(dilations) == {1} or len(dilations) != 2:
         return None
-    if weight is None:
+    if (weight := constant(node.inputs[1])) is None:
         return Refusal("its weight is computed by the model")
     sizes = tuple((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True))
     spread = np.zeros((*weight.shape[:2], *sizes))

@@ -7,6 +7,7 @@ output of a replaced subgraph keeps its name; a new node takes the name of the n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, count
 
 import numpy as np
 import onnx_ir as ir
@@ -122,7 +123,7 @@ class _Builder:
         return self._initializer(self.unique(f"{self.output.name}/constant"), replacement)
 
     def unique(self, name: str) -> str:
-        chosen = next(n for n in (name, *(f"{name}_{i}" for i in range(1, len(self.taken) + 2))) if n not in self.taken)
+        chosen = next(n for n in chain([name], (f"{name}_{i}" for i in count(1))) if n not in self.taken)
         self.taken.add(chosen)
         return chosen
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from quantizeml_core.filters import pieces
+
 from . import kernels
 from .kernels import Unprovable
 
@@ -81,10 +83,9 @@ def _quotient(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
 def _linear(axis: int) -> Growth:
     """sum |w| of the heaviest filter times the data, plus the bias; `axis` holds the filters."""
     def grow(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
-        weight = np.abs(arrays[1])
-        others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
-        heaviest = float(weight.sum(axis=others, dtype=np.float64).max(initial=1.0))
-        return heaviest * peaks[0] + _top(peaks[2:]), weight.size // max(weight.shape[axis], 1) + 4
+        weight = np.moveaxis(arrays[1], axis, 0)
+        heaviest = max((float(np.abs(weight[rows].reshape(-1, weight[0].size)).sum(axis=1, dtype=np.float64).max()) for rows in pieces(weight)), default=0.0)
+        return max(heaviest, 1.0) * peaks[0] + _top(peaks[2:]), weight[0].size + 4
     return grow
 
 
