@@ -95,12 +95,16 @@ def quantize_model(
     chosen = registry.target(target)
     params = resolve(qparams, chosen)
     frontend = registry.frontend_for(model)
-    native = load_model(model, registry) if isinstance(model, (str, PathLike)) else model
-    if frontend.program(native) is not None:
-        raise ModelError("the model is quantized already", do="Quantize the float model again, with another configuration")
-    feed = _samples(frontend, native, samples, num_samples, seed, input_shape)
-    shape = _sample_shape(feed, input_shape)
-    survey = _survey(registry, frontend, native, chosen, quantize_until, shape, params.input_dtype, islands=islands)
+
+    def read() -> tuple[Samples, Survey]:
+        """In a function of its own: a model from a file goes when it has been read, its weights live on once."""
+        native = load_model(model, registry) if isinstance(model, (str, PathLike)) else model
+        if frontend.program(native) is not None:
+            raise ModelError("the model is quantized already", do="Quantize the float model again, with another configuration")
+        feed = _samples(frontend, native, samples, num_samples, seed, input_shape)
+        return feed, _survey(registry, frontend, native, chosen, quantize_until, _sample_shape(feed, input_shape), params.input_dtype, islands=islands)
+
+    feed, survey = read()
     _refuse_partial(survey.blueprint, strict)
     fitting = fit(registry, fold_entry(survey.blueprint), chosen, params, approximate)
     _refuse_illegal(fitting, strict)

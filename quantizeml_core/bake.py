@@ -136,7 +136,8 @@ def _linear_arrays(block: Block, layer: LayerPlan, solution: Solution, source: F
     zero_point = _zero_point(source)
     if "bias" in block.arrays or not source.signed:
         assert solution.acc_step is not None
-        exact = block.arrays.get("bias", np.zeros(1)) / solution.acc_step - zero_point_sum(block, weight, zero_point)
+        exact = block.arrays.get("bias", np.zeros(1)) / solution.acc_step
+        exact = exact - zero_point_sum(block, weight, zero_point) if zero_point.any() else exact
         arrays["bias"] = numerics.align_mantissa(exact, None if mantissa is None else mantissa - 1)
     pad = _pad_value(block, source, zero_point)
     return arrays if pad is None else arrays | {"pad_value": pad}

@@ -52,7 +52,7 @@ class OnnxFrontend:
     def survey(self, model: onnx.ModelProto, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Rewrite], until: str | None = None,
                input_shape: InputShape = None, input_dtype: str | None = None, through: bool = False, islands: bool = False) -> Survey:
         original = prepare(model, input_shape=input_shape)
-        sanitized, applied, refused = sanitize(prepare(model, input_shape=input_shape), rewrites)
+        sanitized, applied, refused = sanitize(original.clone(), rewrites)
         blueprint = survey(sanitized, rules, until=until, through=through, islands=islands)
         return Survey(blueprint, State(original, sanitized, applied, refused), _changes(applied, refused))
 

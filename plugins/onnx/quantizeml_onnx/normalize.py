@@ -3,7 +3,7 @@
     local functions inlined, Constant nodes made initializers, initializers no inputs, every node named, opset 17 or newer,
     a symbolic batch "N", every shape inferred
 
-Arrays are shared with the caller's model, which is not modified. The copy computes the same as the model.
+The caller's model is not modified, nor needed any more. The copy computes the same as the model.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from quantizeml_core.names import Names
 from . import opset
 from .rewrites.driver import remove_dead
 from .rewrites.graph import dims, is_constant
-from .shapes import infer
+from .shapes import KEPT_BYTES, infer
 from .static_batch import free_batch
 
 BATCH = "N"
@@ -45,7 +45,16 @@ def prepare(model: onnx.ModelProto, *, input_shape: InputShape = None) -> ir.Mod
         copy = _shaped(opset.convert(model), input_shape)
     opset.respell(copy)
     remove_dead(copy.graph)
+    _own(copy.graph)
     return copy
+
+
+def _own(graph: ir.Graph) -> None:
+    """Large weights as arrays, read once: the caller's model need not live on, and whoever asks again gets the same array."""
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes > KEPT_BYTES and tensor.dtype != ir.DataType.STRING:
+            value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
 
 
 def _check_opset(model: onnx.ModelProto) -> None:
