@@ -77,6 +77,11 @@ class Result:
         """Write the model, whole or not at all."""
         return self.frontend.save(self.model, Path(path))
 
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """The files of a model that was saved at `path`."""
+        several = getattr(self.frontend, "files", None)
+        return (path,) if several is None else several(path)
+
 
 def quantize_model(
     model: Any, *, qparams: QuantizationParams | None = None, q_config: Mapping[str, Any] | None = None, samples: Any = None,

@@ -114,7 +114,7 @@ class Frontend(Protocol):
     """Reads and writes the models of one framework. The caller's model is never modified.
 
     A frontend may also have `from_program(program, config) -> model` (it can write programs of other frontends), `float_layers(model) -> names`
-    (what a quantized model still computes in float), `resumed(model, batch) -> tensors` (what its program reads inside it), `sanitize(model) -> model`,
+    (what a quantized model still computes in float), `files(path) -> paths` (those that belong to a saved model), `resumed(model, batch) -> tensors` (what its program reads inside it), `sanitize(model) -> model`,
     `learn_steps(model) -> model` and `insert_rescaling(model, scale, offset) -> model`.
     """
 

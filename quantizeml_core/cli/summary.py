@@ -34,10 +34,15 @@ class Facts:
         return f"i{p.input_weight_bits} w{p.weight_bits} a{p.activation_bits}, {axes} activations, target {self.target}"
 
 
+def size(result: Result, facts: Facts) -> int:
+    """Bytes of the saved model, in all its files."""
+    return sum(path.stat().st_size for path in result.files(facts.saved))
+
+
 def as_text(result: Result, facts: Facts) -> list[RenderableType]:
     """Lines, and a table with one row for each kind of finding."""
     lines: list[RenderableType] = [
-        f"{facts.model} -> {facts.saved} ({facts.saved.stat().st_size / 1000:.0f} kB)",
+        f"{facts.model} -> {facts.saved} ({size(result, facts) / 1000:.0f} kB)",
         f"  scheme    {facts.scheme}",
         *([f"  rewrites  {_rewrites(result)}"] if _rewrites(result) else []),
         f"  blocks    {_kinds(result.blueprint)}",
@@ -57,7 +62,7 @@ def as_json(result: Result, facts: Facts) -> dict[str, Any]:
     return {
         "model": str(facts.model),
         "saved": str(facts.saved),
-        "bytes": facts.saved.stat().st_size,
+        "bytes": size(result, facts),
         "target": facts.target,
         "qparams": facts.params.to_json(),
         "rewrites": [asdict(change) for change in result.changes],

@@ -41,6 +41,9 @@ class Quantized:
         path.write_bytes(b"integers")
         return path
 
+    def files(self, path: Path) -> tuple[Path, ...]:
+        return (path,)
+
 
 @dataclass
 class Api:

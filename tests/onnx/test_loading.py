@@ -14,6 +14,7 @@ from onnx_text import judged, network, quantize
 from quantizeml_core.errors import ModelError, QuantizeMLError
 from quantizeml_core.hooks import InputSpec
 from quantizeml_onnx import large, loading
+from quantizeml_onnx.frontend import OnnxFrontend
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[1,3,8,8] x, uint8[N,5] z) => (float[1,2,6,6] y) <float[2,3,3,3] w> { y = Conv(x, w) }"""
@@ -139,6 +140,14 @@ def test_a_large_model_is_two_files_that_read_back(tmp_path, small_limit):
 
 def arrays(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     return {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def test_its_size_is_that_of_both_files(tmp_path, small_limit):
+    path = loading.save(conv_and_dense(), tmp_path / "m.onnx")
+    (tmp_path / "m.0.data").write_bytes(b"of another model")
+    assert sorted(p.suffix for p in OnnxFrontend().files(path)) == [".data", ".onnx"]
+    code, said, _ = quantize(tmp_path, conv_and_dense())
+    assert code == 0 and f"({sum(p.stat().st_size for p in tmp_path.glob('out.*')) / 1000:.0f} kB)" in said, said
 
 
 def test_a_large_model_that_cannot_be_written_leaves_nothing(tmp_path, small_limit):

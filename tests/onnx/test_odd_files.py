@@ -11,6 +11,9 @@ import pytest
 from onnx import helper
 from onnx_text import feeds, judged, network, quantize
 
+from quantizeml_core.api import quantize_model
+from quantizeml_core.errors import ModelError
+
 X = "(float[N,3,8,8] x) => "
 W = "<float[4,3,3,3] w, float[4] b, float[5,4] d, float[5] e>"
 NET = f"{X} (float[N,5] y) {W} {{ a = Conv (x, w, b) r = Relu (a) p = GlobalAveragePool (r) q = Flatten (p) y = Gemm <transB = 1> (q, d, e) }}"
@@ -113,6 +116,17 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "a circle": (lambda: edited(NET, circle), "these nodes read each other in a circle: "),
     "a tensor written twice": (lambda: network(f"{X} (float[N,4,6,6] y) {W} {{ y = Conv (x, w) y = Relu (y) }}"), "single static assignment"),
 }
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_unusual_model_in_memory(name: str) -> None:
+    onnx.checker.check_model(quantize_model(FILES[name](), samples=feeds(FILES[name]())).model)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_quantized_in_memory(name: str) -> None:
+    with pytest.raises(ModelError):
+        quantize_model(REFUSED[name][0](), num_samples=4)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -17,7 +17,7 @@ from quantizeml_core.match import Rule
 from quantizeml_core.program import Program
 from quantizeml_core.target import Target
 
-from . import loading, quantized, readback
+from . import large, loading, quantized, readback
 from .normalize import prepare
 from .observe import observe
 from .realize import from_program, realize
@@ -45,6 +45,10 @@ class OnnxFrontend:
 
     def save(self, model: onnx.ModelProto, path: Path) -> Path:
         return loading.save(model, path)
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """A saved model, and the file that holds its weights when they stand apart."""
+        return (path, *large.data_of(path))
 
     def inputs(self, model: onnx.ModelProto) -> tuple[InputSpec, ...]:
         return loading.inputs(model)

@@ -83,6 +83,13 @@ def write(model: onnx.ModelProto, path: Path) -> None:
         raise
 
 
+def data_of(path: Path) -> tuple[Path, ...]:
+    """The data file of a model that `write` wrote, none for a model in one file."""
+    candidates = [p for p in path.parent.iterdir() if p.suffix == ".data" and p.name.startswith(f"{path.stem}.")]
+    graph = path.read_bytes() if candidates else b""
+    return tuple(p for p in candidates if p.name.encode() in graph)
+
+
 def _split(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:
     """A copy without large initializers, and those."""
     copy = onnx.ModelProto()

@@ -20,6 +20,7 @@ from quantizeml_core.hooks import InputShape
 from quantizeml_core.names import Names
 
 from . import opset
+from .order import order
 from .rewrites.driver import remove_dead
 from .rewrites.graph import dims, is_constant
 from .shapes import KEPT_BYTES, infer
@@ -67,7 +68,7 @@ def _check_opset(model: onnx.ModelProto) -> None:
 
 def _shaped(model: onnx.ModelProto, input_shape: InputShape) -> ir.Model:
     """The copy with constants, names and shapes settled, still in its own opset."""
-    copy = ir.from_proto(model)
+    copy = _read(model)
     if "ai.onnx" in copy.graph.opset_imports:
         copy.graph.opset_imports[""] = copy.graph.opset_imports.pop("ai.onnx")
     if copy.functions:
@@ -75,6 +76,19 @@ def _shaped(model: onnx.ModelProto, input_shape: InputShape) -> ir.Model:
     _constants(copy.graph)
     _names(copy.graph)
     _dimensions(copy, input_shape)
+    return copy
+
+
+def _read(model: onnx.ModelProto) -> ir.Model:
+    """The copy, its nodes in order; a model in memory has passed no checker."""
+    try:
+        copy = ir.from_proto(model)
+    except ir.serde.SerdeError as error:
+        raise ModelError(f"it is not a valid ONNX model: {' '.join(str(error.__cause__ or error).split())}", where="the model",
+                         do="Run onnx.checker.check_model(model) and correct it") from error
+    positions = order(model.graph.node)
+    if positions != sorted(positions):
+        copy.graph.sort()
     return copy
 
 
