@@ -79,6 +79,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
 ENTRIES = frozenset({"input", "resume"})
 """Kinds that read reals and write integers: at the model's inputs, and behind float operations inside the model."""
 LINEAR = frozenset({"conv2d", "conv_transpose2d", "depthwise2d", "dense"})
+PRODUCTS = frozenset({"attention", "matmul", "shift_attention"})
+"""Kinds that sum products of two tensors."""
 WHOLE = LINEAR - {"conv_transpose2d"}
 """Linear kinds each of whose outputs sees the whole kernel: without padding, a constant of the input is a constant of the output."""
 MOVES = frozenset({"buffer", "concat", "upsample2d"})
@@ -164,7 +166,7 @@ class Block:
 def accumulates(block: Block) -> bool:
     """Whether a block sums products: one that scales, pools or activates each value alone does not."""
     weight = block.weight
-    return "attention" in block.kind if weight is None else bool(np.count_nonzero(weight) > len(weight))
+    return block.kind in PRODUCTS if weight is None else bool(np.count_nonzero(weight) > len(weight))
 
 
 def moves(block: Block) -> bool:
