@@ -100,7 +100,8 @@ def insert_rescaling(model: Any, scale: float, offset: float) -> Any:
 
 
 def replace_conv3d(model: Any) -> Any:
-    """The model that computes frame by frame what a causal Keras model on (frames, height, width, channels) computes on whole clips."""
+    """The model that computes frame by frame what a causal one computes on whole clips: a Keras model on (frames, height, width, channels),
+    an ONNX model on (channels, frames, height, width)."""
     from quantizeml_core import api
     return api.replace_conv3d(model)
 

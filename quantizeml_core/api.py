@@ -337,7 +337,7 @@ def insert_rescaling(model: Any, scale: float, offset: float) -> Any:
 def replace_conv3d(model: Any) -> Any:
     """A causal float model over clips as the model that streams their frames."""
     frontend = Registry.load().frontend_for(model)
-    return _ability(frontend, "replace_conv3d", f"{frontend.name} models", "keras models")(model)
+    return _ability(frontend, "replace_conv3d", f"{frontend.name} models", "keras and onnx models")(model)
 
 
 def to_hardware_forms(model: Any) -> Any:

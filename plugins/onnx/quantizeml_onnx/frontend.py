@@ -21,6 +21,7 @@ from . import large, loading, quantized, readback
 from .normalize import prepare
 from .observe import observe
 from .realize import from_program, realize
+from .replace_conv3d import replace_conv3d
 from .rewrites import Applied, Refused, Rewrite, sanitize
 from .survey import survey
 
@@ -75,6 +76,9 @@ class OnnxFrontend:
     def resumed(self, model: onnx.ModelProto, batch: Batch) -> dict[str, np.ndarray]:
         """The float tensors inside a quantized model that its program reads, for one batch."""
         return quantized.tensors(model, quantized.resumed(model), batch)
+
+    def replace_conv3d(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        return replace_conv3d(model)
 
     def from_program(self, program: Program, config: Mapping[str, Any]) -> onnx.ModelProto:
         """A whole model from a program of any frontend."""

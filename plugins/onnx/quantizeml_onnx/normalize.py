@@ -20,6 +20,7 @@ from quantizeml_core.hooks import InputShape
 from quantizeml_core.names import Names
 
 from . import opset
+from .frames import is_buffer_function, kept
 from .order import order
 from .rewrites.driver import remove_dead
 from .rewrites.graph import dims, is_constant
@@ -72,7 +73,7 @@ def _shaped(model: onnx.ModelProto, input_shape: InputShape) -> ir.Model:
     if "ai.onnx" in copy.graph.opset_imports:
         copy.graph.opset_imports[""] = copy.graph.opset_imports.pop("ai.onnx")
     if copy.functions:
-        InlinePass()(copy)
+        InlinePass(lambda function: not is_buffer_function(function))(copy)
     _constants(copy.graph)
     _names(copy.graph)
     _dimensions(copy, input_shape)
@@ -153,7 +154,8 @@ def _given(graph: ir.Graph, input_shape: InputShape) -> Mapping[str, tuple[int, 
     """input_shape by input name, checked against ranks."""
     if input_shape is None:
         return {}
-    names = [v.name for v in graph.inputs]
+    states = kept(graph)
+    names = [v.name for v in graph.inputs if v.name not in states]
     if not isinstance(input_shape, Mapping):
         if len(names) != 1:
             raise UsageError(f"the model has {len(names)} inputs", where="input_shape",

@@ -14,7 +14,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 
 from quantizeml_core.errors import ModelError
 from quantizeml_core.hooks import Batch, Observer
+from quantizeml_core.sequences import starts_sequence
 
+from .frames import kept
 from .large import Tensors, elsewhere
 from .order import leading_to, reads
 from .shapes import skeleton
@@ -50,6 +52,8 @@ def observe(model: ir.Model, batches: Iterable[Batch], observers: Mapping[str, O
         observers: by tensor name.
     """
     tensors = list(observers)
+    if states := kept(model.graph):
+        return _in_order(model, states, batches, observers)
     run = session(*_with_outputs(model, tensors))
     alone = False
     for batch in batches:
@@ -61,6 +65,21 @@ def observe(model: ir.Model, batches: Iterable[Batch], observers: Mapping[str, O
             for tensor, value in zip(tensors, values, strict=True):
                 observers[tensor].update(np.asarray(value))
         several = values = value = None  # before the next batch is computed
+
+
+def _in_order(model: ir.Model, states: Mapping[str, str], batches: Iterable[Batch], observers: Mapping[str, Observer]) -> None:
+    """Frame by frame, a state handed on from each to the next; zeros where a sequence begins."""
+    tensors, following = list(observers), list(states.values())
+    run, before = session(*_with_outputs(model, [*tensors, *following])), {}
+    shapes = {v.name: tuple(v.shape[1:]) for v in model.graph.inputs if v.name in states}
+    for batch in batches:
+        if starts_sequence(batch) or not before:
+            before = {name: np.zeros((1, *shape), np.float32) for name, shape in shapes.items()}
+        for i in range(len(next(iter(batch.values())))):
+            values = run.run([*tensors, *following], {**{name: rows[i : i + 1] for name, rows in batch.items()}, **before})
+            before = dict(zip(states, values[len(tensors) :], strict=True))
+            for tensor, value in zip(tensors, values, strict=False):
+                observers[tensor].update(np.asarray(value))
 
 
 def _one_by_one(run: onnxruntime.InferenceSession, tensors: list[str], batch: Batch) -> Iterator[list[np.ndarray]]:

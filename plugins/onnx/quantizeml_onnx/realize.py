@@ -16,6 +16,7 @@ from quantizeml_core.program import Program
 
 from . import contract
 from .emit import Emitted, emit
+from .frames import kept
 from .order import order
 from .quantized import is_block
 
@@ -35,7 +36,7 @@ def realize(original: ir.Model, sanitized: ir.Model, program: Program, config: M
     remainder = _remainder(original, sanitized, program)
     opset = OPSET if not remainder.nodes else remainder.opset
     emitted = emit(program, opset, remainder.names)
-    header = _header(original.graph)
+    header = _header(original.graph, remainder.nodes)
     return _model(header, emitted, remainder, opset, config)
 
 
@@ -92,7 +93,8 @@ def _remainder(original: ir.Model, sanitized: ir.Model, program: Program) -> _Re
 
 def _needed(model: ir.Model, known: set[str], resumed: set[str]) -> list[ir.Node]:
     """The nodes between what is known and the outputs of the graph, or what quantization goes on with."""
-    ends = (*model.graph.outputs, *(v for node in model.graph for v in node.outputs if v.name in resumed))
+    states = set(kept(model.graph).values())
+    ends = (*(v for v in model.graph.outputs if v.name not in states), *(v for node in model.graph for v in node.outputs if v.name in resumed))
     wanted = [v for v in ends if v.name not in known]
     keep: set[ir.Node] = set()
     while wanted:
@@ -113,11 +115,12 @@ def _reads(node: ir.Node) -> list[ir.Value]:
     return values
 
 
-def _header(graph: ir.Graph) -> onnx.GraphProto:
-    """Name, inputs and outputs of a graph, nothing else."""
+def _header(graph: ir.Graph, nodes: Iterable[ir.Node]) -> onnx.GraphProto:
+    """Name, inputs and outputs of a graph, without the states of what is no float node any more."""
+    gone = kept(n for n in graph if n not in set(nodes))
     header = onnx.GraphProto(name=graph.name or "quantized_model", doc_string=graph.doc_string or "")
-    header.input.extend(ir.to_proto(v) for v in graph.inputs if v.name not in graph.initializers)
-    header.output.extend(ir.to_proto(v) for v in graph.outputs)
+    header.input.extend(ir.to_proto(v) for v in graph.inputs if v.name not in graph.initializers and v.name not in gone)
+    header.output.extend(ir.to_proto(v) for v in graph.outputs if v.name not in gone.values())
     return header
 
 

@@ -6,6 +6,7 @@
     add                   Add [Relu | Clip]
     concat                Concat of two tensors
     attention, embed      Attention;  Tokens: functions that the rewrites find in what exporters spell out
+    buffer                FrameBuffer: the frames of a convolution over time (`frames`)
     local_response        LRN of exponent 3/4 [Relu | Clip]
     softmax, matmul       Softmax over the channels, where something goes on behind it;  Product, TurnedProduct of two sequences [Relu | Clip]
     multiply              Mul of two tensors [Relu | Clip]
@@ -75,6 +76,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("multiply", P("Mul", guards.product) >> P.opt(RELU), _multiply),
         rule("normalize", P("Transpose", guards.to_last) >> P("LayerNormalization", guards.bare) >> P("Transpose", guards.to_first) >> P.opt(RELU), _normalize),
         rule("pool2d", P("AveragePool", guards.average_pool) >> P.opt(RELU), _average_pool),
+        rule("buffer", P("FrameBuffer"), _buffer),
         rule("softmax", P("Softmax", guards.softmax), _softmax),
         rule("matmul", (P("Product") | P("TurnedProduct")) >> P.opt(RELU), _matmul),
         rule("upsample2d", P("Resize", guards.repeats), _upsample),
@@ -162,6 +164,13 @@ def _attention(target: Target, match: Match) -> Block | Miss:
     mask = operand(view, node, 6)
     arrays = {"scale": np.asarray(scale).reshape(1), **({} if mask is None else {"mask": mask})}
     return Block(node.name, "attention", match.inputs, match.output, groups=int(heads[1]), arrays=arrays)
+
+
+def _buffer(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    if refusal := target.lacks({"buffer": True}):
+        return Miss(refusal)
+    return Block(node.name, "buffer", match.inputs, match.output, frames=node.native.inputs[1].shape[2] + 1)
 
 
 def _softmax(target: Target, match: Match) -> Block | Miss:

@@ -20,8 +20,10 @@ from quantizeml_core.memory import MEMORIES
 from quantizeml_core.program import Program
 
 from .contract import BASES, OWN
+from .frames import NAME
 
-NODES = tuple(BASES[kind] for kind in MEMORIES)
+NODES = (NAME, *(BASES[kind] for kind in MEMORIES))
+"""How the names of operations with a memory begin: the float one (`frames`), and the integer ones."""
 
 
 def names(block: str) -> tuple[str, str]:

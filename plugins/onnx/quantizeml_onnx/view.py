@@ -18,6 +18,8 @@ from onnx_ir.convenience import get_const_tensor
 from quantizeml_core.blueprint import Shape
 from quantizeml_core.match import Node
 
+from .frames import kept
+
 PLAIN_DOMAINS = frozenset({"", "ai.onnx", "quantizeml"})
 
 
@@ -28,8 +30,9 @@ class OnnxView:
         self._model, graph = model, model.graph
         self._values = {v.name: v for v in _values(graph) if v.name}
         self._constants = {name: tensor for name, v in self._values.items() if (tensor := get_const_tensor(v)) is not None}
-        self._inputs = tuple(v.name for v in graph.inputs if v.name not in self._constants)
-        self._outputs = tuple(v.name for v in graph.outputs if v.name)
+        self._states = kept(graph)
+        self._inputs = tuple(v.name for v in graph.inputs if v.name not in self._constants and v.name not in self._states)
+        self._outputs = tuple(v.name for v in graph.outputs if v.name and v.name not in self._states.values())
         self._nodes = self._read(graph)
         self._consumers: dict[str, tuple[Node, ...]] = {}
         for node in self._nodes:
@@ -73,12 +76,12 @@ class OnnxView:
     def _read(self, graph: ir.Graph) -> tuple[Node, ...]:
         nodes: dict[str, Node] = {}
         for native in graph:
-            outputs = tuple(v.name for v in native.outputs if v.name)
+            outputs = tuple(v.name for v in native.outputs if v.name and v.name not in self._states.values())
             if native.op_type == "Constant" or not outputs:
                 continue
             inputs = tuple(v.name for v in (*native.inputs, *_captured(native)) if v is not None and v.name in self._values)
             name = _unique(native.name or outputs[0], outputs[0], nodes)
-            nodes[name] = Node(name, _op(native), tuple(t for t in inputs if t not in self._constants), outputs, native)
+            nodes[name] = Node(name, _op(native), tuple(t for t in inputs if t not in self._constants and t not in self._states), outputs, native)
         return tuple(nodes.values())
 
 
