@@ -10,7 +10,7 @@ import pytest
 from keras import layers
 
 from quantizeml.models import quantize, replace_conv3d
-from quantizeml_core.errors import ModelError, UsageError
+from quantizeml_core.errors import ModelError
 from quantizeml_keras.layers.frames import reset_buffers
 
 RNG = np.random.default_rng(8)
@@ -101,9 +101,3 @@ def test_images_are_refused() -> None:
     entry = keras.Input((4, 4, 2))
     with pytest.raises(ModelError, match=r"\(batch, frames, height, width, channels\)"):
         replace_conv3d(keras.Model(entry, layers.ReLU()(entry)))
-
-
-def test_other_frameworks_are_refused() -> None:
-    import onnx
-    with pytest.raises(UsageError, match="replace_conv3d is not made for onnx models"):
-        replace_conv3d(onnx.ModelProto())
