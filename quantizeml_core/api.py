@@ -366,7 +366,7 @@ def _has_islands(quantized: Any) -> bool:
 def _without_range(entry: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(entry)
     if isinstance(kept.get("output_quantizer"), Mapping):
-        kept["output_quantizer"] = {key: value for key, value in kept["output_quantizer"].items() if key not in ("range", "floor")}
+        kept["output_quantizer"] = {key: value for key, value in kept["output_quantizer"].items() if key not in ("range", "floor", "headroom")}
     return kept
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from .blocks import ENTRIES, LINEAR, Block, moves
 from .blueprint import Blueprint
 from .calibration import Range
-from .floor import channel_floor
+from .margin import Margin, margin
 from .numerics import qmax
 from .params import QuantizationParams
 from .plan import LayerPlan, Plan
@@ -38,7 +38,7 @@ def decide(blueprint: Blueprint, ranges: Mapping[str, Range], params: Quantizati
         source = blueprint.producer(block.inputs[0]) if block.kind in LINEAR and moves(block) else None
         layers[block.name] = layer if source is None or source.kind in ENTRIES else _kept(layer, layers[source.name])
     whole = _whole(blueprint)
-    return Plan({b.name: replace(layers[b.name], per_axis=False) if b.output in whole else layers[b.name] for b in blueprint.blocks})
+    return Plan({b.name: replace(layers[b.name], per_axis=False, floor=0.0, headroom=1.0) if b.output in whole else layers[b.name] for b in blueprint.blocks})
 
 
 def _whole(blueprint: Blueprint) -> set[str]:
@@ -63,8 +63,8 @@ def _layer(block: Block, blueprint: Blueprint, seen: Range, params: Quantization
     kind = "input_conv2d" if block.kind == "conv2d" and _reads_unsigned_input(block, blueprint, params) else block.kind
     width = min(target.accumulator_bits.get(kind, 32), params.buffer_bits or 32)
     per_axis = not params.per_tensor_activations
-    floor = channel_floor(seen, qmax(bits or 8, signed)) if per_axis else 0.0
-    return LayerPlan(weight_bits, bits, signed, per_axis, seen.low, seen.high, width, floor)
+    extra = margin(seen, qmax(bits or 8, signed)) if per_axis else Margin()
+    return LayerPlan(weight_bits, bits, signed, per_axis, seen.low, seen.high, width, *extra)
 
 
 def _output_bits(block: Block, blueprint: Blueprint, params: QuantizationParams) -> int | None:

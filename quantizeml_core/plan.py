@@ -1,7 +1,7 @@
 """Plan: what was decided per layer - bits, axes, ranges. Its JSON is `config.json`: dump it, edit it, quantize again with it.
 
     {"conv1": {"weight_quantizer": {"bitwidth": 8}, "output_quantizer": {"bitwidth": 8, "signed": true, "axis": "per-axis", "range": [...],
-                                     "floor": 0.25}}}
+                                     "floor": 0.25, "headroom": 1.125}}}
 
 An entry given by the user merges over the default of its layer, key by key; an unknown layer or key is an error with the nearest names.
 """
@@ -18,7 +18,8 @@ import numpy as np
 from .errors import UsageError
 
 Config = Mapping[str, Mapping[str, Any]]
-_KEYS = {"weight_quantizer": {"bitwidth"}, "output_quantizer": {"bitwidth", "signed", "axis", "range", "floor"}, "buffer_bitwidth": set()}
+_KEYS = {"weight_quantizer": {"bitwidth"}, "output_quantizer": {"bitwidth", "signed", "axis", "range", "floor", "headroom"}, "buffer_bitwidth": set()}
+_MARGINS = {"floor": (0.0, 1.0), "headroom": (1.0, 2.0)}
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class LayerPlan:
         low, high: calibrated range per channel (C,) or (1,); at an input also whether every sample was an integer.
         buffer_bits: width of the accumulator on the target.
         floor: share of the widest channel's range that every channel has at least.
+        headroom: factor on every channel's range.
     """
 
     weight_bits: int | None = None
@@ -43,14 +45,15 @@ class LayerPlan:
     high: np.ndarray | None = None
     buffer_bits: int = 32
     floor: float = 0.0
+    headroom: float = 1.0
 
     @property
     def absmax(self) -> np.ndarray:
-        """max(|low|, |high|) per channel, none below its floor, or one value when per tensor."""
+        """max(|low|, |high|) per channel with its margin, or one value when per tensor."""
         assert self.low is not None and self.high is not None
         reach = np.maximum(np.abs(self.low), np.abs(self.high)).astype(np.float64)
         widest = reach.max(keepdims=True)
-        return np.maximum(reach, self.floor * widest) if self.per_axis else widest
+        return self.headroom * (np.maximum(reach, self.floor * widest) if self.per_axis else widest)
 
     @property
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -61,12 +64,12 @@ class LayerPlan:
 
     @property
     def spans(self) -> tuple[np.ndarray, np.ndarray]:
-        """`extremes` widened to hold zero, and both ends moved away from it where a channel's width is below its floor."""
+        """`extremes` widened to hold zero, and both ends moved away from it by the margin of the channel's width."""
         low, high = (end(v, 0.0) for end, v in zip((np.minimum, np.maximum), self.extremes, strict=True))
         width = high - low
         least = self.floor * width.max(initial=0.0)
-        factor = np.maximum(least / np.where(width > 0, width, np.inf), 1.0)
-        return low * factor, np.where(width > 0, high * factor, least)
+        factor = self.headroom * np.maximum(least / np.where(width > 0, width, np.inf), 1.0)
+        return low * factor, np.where(width > 0, high * factor, self.headroom * least)
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -75,7 +78,7 @@ class LayerPlan:
         if self.output_bits is not None:
             axis = "per-axis" if self.per_axis else "per-tensor"
             out["output_quantizer"] = {"bitwidth": self.output_bits, "signed": self.signed, "axis": axis, "range": _range_json(self),
-                                       "floor": self.floor}
+                                       "floor": self.floor, "headroom": self.headroom}
         out["buffer_bitwidth"] = self.buffer_bits
         return out
 
@@ -120,12 +123,13 @@ def check_config(config: Config, names: Mapping[str, Any]) -> None:
             for inner in value if isinstance(value, Mapping) else ():
                 if inner not in _KEYS[key]:
                     raise _unknown("key", inner, _KEYS[key], f"`{name}.{key}`")
-                if inner == "floor" and not _is_share(value[inner]):
-                    raise UsageError(f"the floor {value[inner]!r}", where=f"`{name}.{key}`", allowed="a share of the widest channel's range, 0 to 1")
+                _check_margin(inner, value[inner], f"`{name}.{key}`")
 
 
-def _is_share(value: Any) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value <= 1
+def _check_margin(key: str, value: Any, where: str) -> None:
+    low, high = _MARGINS.get(key, (0.0, 0.0))
+    if key in _MARGINS and not (isinstance(value, (int, float)) and low <= value <= high):
+        raise UsageError(f"the {key} {value!r}", where=where, allowed=f"{low:g} to {high:g}")
 
 
 def _unknown(what: str, name: str, known: Any, where: str) -> UsageError:
@@ -150,5 +154,5 @@ def _output_changes(entry: Mapping[str, Any] | bool | None, layer: LayerPlan) ->
         changes["per_axis"] = entry["axis"] == "per-axis"
     if entry.get("range") is not None:
         low, high = entry["range"]
-        changes |= {"low": np.atleast_1d(np.asarray(low, np.float64)), "high": np.atleast_1d(np.asarray(high, np.float64)), "floor": 0.0}
-    return changes | ({"floor": float(entry["floor"])} if "floor" in entry else {})
+        changes |= {"low": np.atleast_1d(np.asarray(low, np.float64)), "high": np.atleast_1d(np.asarray(high, np.float64)), "floor": 0.0, "headroom": 1.0}
+    return changes | {key: float(entry[key]) for key in _MARGINS if key in entry}

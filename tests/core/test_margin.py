@@ -7,7 +7,7 @@ import pytest
 
 from quantizeml_core.calibration import Range, RangeObserver, two_largest
 from quantizeml_core.errors import UsageError
-from quantizeml_core.floor import channel_floor
+from quantizeml_core.margin import Margin, margin
 from quantizeml_core.plan import LayerPlan, Plan
 
 
@@ -23,25 +23,31 @@ def _seen(top: list[float], second: list[float], samples: int = 16, pixels: int 
     ([0.0, 0.0], [0.0, 0.0], 0.0, 0.0),        # nothing was seen
 ], ids=["agree", "nearly", "apart", "silent", "zero"])
 def test_a_floor_as_high_as_single_samples_stand_out(top: list[float], second: list[float], low: float, high: float) -> None:
-    assert low <= channel_floor(_seen(top, second), 127) <= high
+    assert low <= margin(_seen(top, second), 127).floor <= high
 
 
 def test_more_samples_less_fear() -> None:
-    floors = [channel_floor(_seen([6.0, 6.0, 1.0], [6.0, 0.5, 0.5], n), 127) for n in (2, 16, 4096, 2**30)]
+    floors = [margin(_seen([6.0, 6.0, 1.0], [6.0, 0.5, 0.5], n), 127).floor for n in (2, 16, 4096, 2**30)]
     assert floors == sorted(floors, reverse=True) and floors[0] == 1.0 and floors[-1] < 0.2
 
 
 def test_fewer_bits_less_headroom() -> None:
-    floors = [channel_floor(_seen([6.0, 3.0, 1.0], [6.0, 0.5, 0.5]), 2**bits - 1) for bits in (8, 4, 2, 1)]
+    floors = [margin(_seen([6.0, 3.0, 1.0], [6.0, 0.5, 0.5]), 2**bits - 1).floor for bits in (8, 4, 2, 1)]
     assert floors == sorted(floors, reverse=True) and floors[0] > floors[-1]
 
 
 def test_one_sample_says_nothing_about_a_channel() -> None:
-    assert channel_floor(_seen([6.0, 0.5, 1.0], [0.0, 0.0, 0.0], 1, 1), 127) > 0.9
+    assert margin(_seen([6.0, 0.5, 1.0], [0.0, 0.0, 0.0], 1, 1), 127).floor > 0.9
 
 
-def test_no_floor_where_samples_were_not_counted() -> None:
-    assert channel_floor(Range(np.zeros(2), np.array([6.0, 1.0])), 127) == 0.0
+def test_no_margin_where_samples_were_not_counted() -> None:
+    assert margin(Range(np.zeros(2), np.array([6.0, 1.0])), 127) == Margin(0.0, 1.0)
+
+
+def test_headroom_where_each_sample_goes_a_little_further() -> None:
+    top = [6.0, *[1.0] * 15]
+    found = [margin(_seen(top, [t / gap for t in top]), 127).headroom for gap in (1.1, 1.0)]
+    assert found == [1.125, 1.0]
 
 
 def test_two_largest_of_any_batches() -> None:
@@ -56,9 +62,9 @@ def test_a_sample_stands_for_all_its_pixels() -> None:
     assert observer.seen.second.tolist() == [3.0, 1.0] and (observer.seen.samples, observer.seen.pixels) == (2, 2)
 
 
-def test_a_plan_holds_the_floor_and_the_range_that_was_seen() -> None:
-    layer = LayerPlan(low=np.array([-8.0, 0.0]), high=np.array([4.0, 1.0]), floor=0.25)
-    assert layer.absmax.tolist() == [8.0, 2.0] and layer.to_json()["output_quantizer"]["range"] == [[-8.0, 0.0], [4.0, 1.0]]
+def test_a_plan_holds_the_margin_and_the_range_that_was_seen() -> None:
+    layer = LayerPlan(low=np.array([-8.0, 0.0]), high=np.array([4.0, 1.0]), floor=0.25, headroom=1.25)
+    assert layer.absmax.tolist() == [10.0, 2.5] and layer.to_json()["output_quantizer"]["range"] == [[-8.0, 0.0], [4.0, 1.0]]
 
 
 def test_an_unsigned_input_is_widened_at_both_ends() -> None:
@@ -71,6 +77,7 @@ def test_a_range_given_by_hand_holds_as_it_is(entry: dict, floor: float) -> None
     assert LayerPlan(low=np.zeros(2), high=np.ones(2), floor=0.25).merged({"output_quantizer": entry}).floor == floor
 
 
-def test_a_floor_is_a_share() -> None:
-    with pytest.raises(UsageError, match="`conv.output_quantizer`: the floor 1.5"):
-        Plan({"conv": LayerPlan()}).merged({"conv": {"output_quantizer": {"floor": 1.5}}})
+@pytest.mark.parametrize(("key", "value"), [("floor", 1.5), ("floor", "high"), ("headroom", 0.5)])
+def test_margins_that_cannot_be_are_refused(key: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"`conv.output_quantizer`: the {key}"):
+        Plan({"conv": LayerPlan()}).merged({"conv": {"output_quantizer": {key: value}}})
