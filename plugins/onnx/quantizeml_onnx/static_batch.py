@@ -2,6 +2,7 @@
 
     Reshape to a constant     the axis that holds the batch becomes -1, an axis of its own or the slowest part of one (N heads, N tokens)
     Expand to a constant      that axis becomes 1, which broadcasts
+    Gather of everything      a Reshape, which it is
     Concat with a constant    the constant is spread over the batch, as exporters of open batches spread a class token
 
 A graph that does something else with its batch stays as it is.
@@ -30,6 +31,7 @@ def free_batch(graph: ir.Graph) -> None:
     """Changes a graph whose static shapes are all known; the batch of every input of rank 2 and more is its axis 0."""
     places = {v: Place(0) for v in graph.inputs if len(v.shape) > 1}
     for node in tuple(graph):
+        node = _reshape_of(graph, node) or node
         source = next((v for v in node.inputs if v in places), None)
         before, after = dims(source), dims(node.outputs[0])
         if source is None or not before or after is None or None in (*before, *after):
@@ -38,6 +40,20 @@ def free_batch(graph: ir.Graph) -> None:
         if place is not None and 0 <= place.axis < len(after):
             places.update(dict.fromkeys(node.outputs, place))
             FREE.get(node.op_type, _nothing)(graph, node, (places[source].axis, place.axis), after)
+
+
+def _reshape_of(graph: ir.Graph, node: ir.Node) -> ir.Node | None:
+    """A Gather of all numbers of a vector, in order, is a Reshape: how torch exports a tensor that is strided as it is."""
+    index, shape = stored(node.inputs[1]) if node.op_type == "Gather" else None, dims(node.inputs[0])
+    if index is None or shape is None or shape != (index.size,) or not np.array_equal(index.reshape(-1), np.arange(index.size)):
+        return None
+    target = _initializer(graph, f"{node.outputs[0].name}/sizes", np.array(index.shape))
+    made = ir.Node("", "Reshape", [node.inputs[0], target], name=node.name)
+    made.outputs[0].name, made.outputs[0].shape, made.outputs[0].type = node.outputs[0].name, node.outputs[0].shape, node.outputs[0].type
+    graph.insert_before(node, made)
+    node.outputs[0].replace_all_uses_with(made.outputs[0], replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    return made
 
 
 # ---- where the batch goes: (node, its place before, shapes) -> its place behind, None when it is lost
