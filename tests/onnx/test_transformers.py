@@ -13,7 +13,7 @@ from quantizeml_onnx.normalize import prepare
 from quantizeml_onnx.observe import session
 from quantizeml_onnx.rewrites import BUILTIN_REWRITES, sanitize
 from quantizeml_onnx.testing import boundaries
-from tests.support.onnx_transformers import Mask, vit
+from tests.support.onnx_transformers import Mask, Writer, vit
 
 X = np.random.default_rng(0).random((32, 1, 28, 28)).astype(np.float32)
 NETS = {"timm": vit("timm"), "timm, opset 13": vit("timm", elementary=True), "split": vit("split"), "apart": vit("apart"),
@@ -93,6 +93,40 @@ def test_another_mask_stays_float_with_a_reason(name: str) -> None:
     mask, reason = REFUSED[name]
     _, _, refused = sanitize(prepare(vit("apart", depth=1, mask=mask)), BUILTIN_REWRITES)
     assert any(r.rewrite == "attention" and r.reason.startswith(reason) for r in refused), refused
+
+
+def mixer(beta: bool) -> onnx.ModelProto:
+    """An MLP on tokens as TensorFlow's exporter writes it: pixels channels last, normalizations by a factor, dense layers on matrices of rows."""
+    w = Writer(2)
+
+    def norm(x: str) -> str:
+        mean = w.op("GlobalAveragePool", x)
+        d = w.op("Sub", x, mean)
+        variance = w.op("Add", w.op("GlobalAveragePool", w.op("Mul", d, d)), w.constant(1e-3, np.float32))
+        factor = w.op("Mul", w.op("Reciprocal", w.op("Sqrt", variance)), w.constant(w.rng.uniform(0.5, 1.5, (1, 1, 16)), np.float32))
+        shift = w.op("Sub", w.weight(1, 1, 16), w.op("Mul", mean, factor)) if beta else w.op("Mul", w.op("Neg", mean), factor)
+        return w.op("Add", w.op("Mul", x, factor), shift)
+
+    def dense(x: str, inputs: int, outputs: int) -> str:
+        rows = w.op("MatMul", w.op("Reshape", x, w.constant([-1, inputs])), w.weight(inputs, outputs))
+        sizes = w.op("Concat", w.op("Gather", w.op("Shape", x), w.constant([0, 1])), w.constant([outputs]), axis=0)
+        return w.op("Add", w.op("Reshape", rows, sizes), w.weight(outputs, scale=0.1))
+
+    patches = w.op("Transpose", w.op("Conv", "x", w.weight(16, 1, 4, 4, scale=0.3), strides=[4, 4]), perm=[0, 2, 3, 1])
+    batch = w.op("Gather", w.op("Shape", patches), w.constant([0]))
+    x = w.op("Reshape", patches, w.op("Concat", batch, w.constant([49, 16]), axis=0))
+    x = w.op("Add", x, dense(w.op("Relu", dense(norm(x), 16, 32)), 32, 16))
+    return w.model(["N", 1, 28, 28], w.dense(w.op("ReduceMean", norm(x), axes=[1], keepdims=0), 16, 10), 10, 17)
+
+
+@pytest.mark.parametrize("beta", [True, False])
+def test_tokens_as_tensorflow_exports_them_are_integers(beta: bool) -> None:
+    """30 dB: 8-bit tensors of a few layers."""
+    model = mixer(beta)
+    result = quantize_model(model, samples=X)
+    assert not result.blueprint.stops and [b.kind for b in result.blueprint.blocks].count("normalize") == 2
+    assert differences(result.program, {"x": X[:4]}, lambda feeds: boundaries(result.model, feeds)) == ()
+    assert decibels(*(session(m.SerializeToString()).run(None, {"x": X})[0] for m in (model, result.model))) > 30
 
 
 def test_sizes_that_only_the_batch_hides_are_known() -> None:

@@ -1,6 +1,7 @@
 """Sequences (N, T, C) are images of one row: S x = Transpose(Reshape(x; N, C, T); 0, 2, 1) of x (N, C, 1, T).
 
     Transpose(Reshape(image; N, C, H W); 0, 2, 1)   = S Tokens(image)           the pixels of patches become tokens
+    Reshape(Transpose(image; 0, 2, 3, 1); N, H W, C) = S Tokens(image)
     Concat(token, S x; axis 1)                      = S Tokens(x, table)        a class token; its first column in the table
     S x + positions                                 = S Tokens(x, table)
     Tokens(Tokens(x))                               = Tokens(x)                 tables add up
@@ -24,6 +25,7 @@ from quantizeml_core.pictures import Axes
 from .functions import DOMAIN
 from .graph import Dims, attribute, constant, dims, in_order, ints, private, producer, scalar
 from .model import Op, Proposal, Refusal, Rewrite
+from .static_reshape import target_chain
 
 LAST, FIRST, SWAP, SECOND, LENGTH_FIRST = (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1), (1, 0, 2), (2, 0, 1)
 LONGEST = 32
@@ -126,6 +128,16 @@ def patches(node: ir.Node) -> Proposal | Refusal | None:
     return Proposal((node,), form(inner), (shaped,), "true")
 
 
+def pixels(node: ir.Node) -> Proposal | Refusal | None:
+    """Pixels of an image channels last, as TensorFlow's exporter writes it."""
+    turned = producer(node.inputs[0], "Transpose")
+    before, after = (None, None) if perm_of(turned) != LAST else (dims(turned.inputs[0]), dims(node.outputs[0]))
+    if before is None or after is None or None in before[1:] or after[1:] != (before[2] * before[3], before[1]):
+        return None
+    context = in_order((turned, *(() if constant(node.inputs[1]) is not None else target_chain(node) or ())))
+    return Proposal((node,), as_sequence(tokens(turned.inputs[0], before, np.zeros((after[1], after[2])), after[1])), context, "true")
+
+
 def positions(node: ir.Node) -> Proposal | Refusal | None:
     """A table added to a sequence."""
     lens = next((found for v in node.inputs if (found := sequence(v))), None)
@@ -203,6 +215,7 @@ def _flat(inner: Op) -> Op:
 
 
 PATCHES = Rewrite("patches_as_tokens", patches, ("Transpose",))
+PIXELS = Rewrite("pixels_as_tokens", pixels, ("Reshape",))
 CLASS_TOKEN = Rewrite("class_token", class_token, ("Concat",))
 POSITIONS = Rewrite("position_table", positions, ("Add",))
 MERGE = Rewrite("merge_tables", merge, ("Tokens",))

@@ -28,7 +28,7 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     chain = target_chain(node)
     if chain is None:
         return Refusal("its target shape is computed from more than shapes")
-    first, second = (_target(chain, node.inputs[1], batch) for batch in BATCHES)
+    first, second = (_target(chain, node, batch) for batch in BATCHES)
     if isinstance(first, str):
         return Refusal(first)
     copied = first[0] == BATCHES[0] != second[0] and _keeps_batch(dims(node.inputs[0]), first[1:])
@@ -65,8 +65,8 @@ def target_chain(node: ir.Node) -> tuple[ir.Node, ...] | None:
     return tuple(found) if visit(node.inputs[1]) else None
 
 
-def _target(chain: tuple[ir.Node, ...], wanted: ir.Value, batch: int) -> np.ndarray | str:
-    """The target shape for a batch of this size, or why it is not known."""
+def _target(chain: tuple[ir.Node, ...], reshape: ir.Node, batch: int) -> np.ndarray | str:
+    """The target shape for a batch of this size, or why it is not known. A -1 beside a size that depends on the batch is what it stands for."""
     env: dict[ir.Value, np.ndarray] = {}
     try:
         for node in chain:
@@ -74,7 +74,11 @@ def _target(chain: tuple[ir.Node, ...], wanted: ir.Value, batch: int) -> np.ndar
             env[node.outputs[0]] = evaluate(node.op_type, inputs, attributes(node)).array
     except (Unprovable, ValueError, IndexError, TypeError) as error:
         return f"its target shape cannot be computed: {error}"
-    return env[wanted].reshape(-1).astype(np.int64)
+    target, before = env[reshape.inputs[1]].reshape(-1).astype(np.int64), dims(reshape.inputs[0])
+    if before is None or before.count(None) != 1 or 0 in target or (target == -1).sum() != 1:
+        return target
+    size = prod(batch if d is None else d for d in before)
+    return target if size % prod(target) else np.where(target == -1, -size // prod(target), target)
 
 
 def _known(value: ir.Value, batch: int) -> np.ndarray:
