@@ -3,6 +3,7 @@
     timm      one dense layer for queries, keys and values, reshaped to five axes, gathered; a class token spread by Expand
     split     the same projection, split along its channels
     apart     three dense layers, scores divided by sqrt(d), no class token, the mean of all tokens
+    tensorflow    einsums taken apart by tf2onnx: batch and heads as one axis for each product, put apart for the softmax by sizes asked from tensors
     torch     torch.nn.MultiheadAttention: the batch second, heads beside it, rows of a matrix behind; sizes asked from tensors, or known with a fixed batch
 """
 
@@ -89,6 +90,8 @@ def _gelu(w: Writer, x: str) -> str:
 def _attention(w: Writer, x: str, style: str, tokens: int, width: int, heads: int, mask: Mask | None, batch: int | str) -> str:
     if style == "torch":
         return _batch_second(w, x, tokens, width, heads, batch)
+    if style == "tensorflow":
+        return _taken_apart(w, x, tokens, width, heads)
     size = width // heads
     q, k, v = PROJECTIONS[style](w, x, tokens, width, heads)
     if style == "apart":
@@ -98,6 +101,26 @@ def _attention(w: Writer, x: str, style: str, tokens: int, width: int, heads: in
     scores = scores if mask is None else mask(w, scores, tokens)
     mixed = w.op("Transpose", w.op("MatMul", w.op("Softmax", scores, axis=-1), v), perm=[0, 2, 1, 3])
     return w.dense(w.op("Reshape", mixed, w.constant([0, tokens, width])), width, width)
+
+
+def _taken_apart(w: Writer, x: str, tokens: int, width: int, heads: int) -> str:
+    size = width // heads
+    q, k, v = (w.op("Transpose", w.op("Reshape", w.dense(x, width, width), w.constant([-1, tokens, heads, size])), perm=[0, 2, 1, 3]) for _ in range(3))
+
+    def joined(value: str) -> str:
+        """Batch and heads as one axis, the rest by its size."""
+        sizes = w.op("Shape", value)
+        lead = w.op("ReduceProd", w.op("Gather", sizes, w.constant([0, 1])), keepdims=1)
+        return w.op("Reshape", value, w.op("Concat", lead, w.constant([-1]), w.op("Gather", sizes, w.constant([3])), axis=0))
+
+    def multiplied(a: str, b: str, columns: int) -> str:
+        lead = w.op("Max", *(w.op("Gather", w.op("Shape", t), w.constant([0, 1])) for t in (a, b)))
+        apart = w.op("Concat", lead, w.constant([tokens, columns, 1]), axis=0)
+        return w.op("Squeeze", w.op("Reshape", w.op("MatMul", joined(a), joined(b)), apart), w.constant([4]))
+
+    scores = w.op("Mul", multiplied(q, w.op("Transpose", k, perm=[0, 1, 3, 2]), tokens), w.constant(size**-0.5, np.float32))
+    mixed = w.op("Transpose", multiplied(w.op("Softmax", scores, axis=-1), v, size), perm=[0, 2, 1, 3])
+    return w.dense(w.op("Reshape", mixed, w.constant([-1, tokens, width])), width, width)
 
 
 def _batch_second(w: Writer, x: str, tokens: int, width: int, heads: int, batch: int | str) -> str:

@@ -5,7 +5,7 @@
 Q, K and V are pictures of images: reached from a sequence S x by reshapes, transpositions, slices and factors, whatever their order and number.
 Each picture is a list of axes, each axis a list of factors (dimension, size, stride) of the image; a fused projection of queries, keys and values leaves an
 offset along the channels, which the 1x1 convolution that wrote them is cut at. What f makes of the product is a picture too, of the attention's result.
-A mask is a constant, added to the scores or put in their place by Where.
+Reshapes of the scores and of their softmax put axes together and apart; the proof of the whole decides about them. A mask is a constant, added to the scores or put in their place by Where.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def picture(value: ir.Value | None) -> Picture | None:
         batch, width, _, length = dims(lens.image)
         return Picture(lens, sequence_axes(batch, length, width))
     node = None if value is None or value.producer() is None or value.producer().domain else value.producer()
-    if node is not None and node.op_type == "MatMul" and producer(node.inputs[0], "Softmax"):
+    if node is not None and node.op_type == "MatMul" and _softmax(node.inputs[0])[0]:
         return _of_product(node)
     change = None if node is None else CHANGES.get(node.op_type)
     source = None if change is None else next((v for v in node.inputs if v is not None and constant(v) is None), None)
@@ -152,9 +152,9 @@ def _of_product(node: ir.Node) -> Picture | None:
 
 
 def _product(mean: ir.Node) -> Product | None:
-    softmax = producer(mean.inputs[0], "Softmax")
-    rank = len(dims(mean.outputs[0]) or ())
-    if rank not in (3, 4) or attribute(softmax, "axis", -1) not in (-1, rank - 1):
+    softmax, regrouped = _softmax(mean.inputs[0])
+    rank, own = (len(dims(n.outputs[0]) or ()) for n in (mean, softmax))
+    if rank not in (3, 4) or attribute(softmax, "axis", -1) not in (-1, own - 1):
         return None
     inner, scale, mask, scores = _scores(softmax.inputs[0])
     if scores is None:
@@ -169,8 +169,16 @@ def _product(mean: ir.Node) -> Product | None:
         reason = "its queries, keys and values are parts of something else than the output of one dense layer"
     elif isinstance(mask := _mask(mask, count, operands), str):
         reason = mask
-    nodes = (*(n for p in operands for n in p.nodes), scores, *inner, softmax, mean)
+    nodes = (*(n for p in operands for n in p.nodes), scores, *inner, softmax, *regrouped, mean)
     return Product(operands, count or 0, scale * operands[0].scale * operands[1].scale, mask, nodes, reason)
+
+
+def _softmax(value: ir.Value) -> tuple[ir.Node | None, tuple[ir.Node, ...]]:
+    """The softmax whose weights a tensor holds, and the reshapes between."""
+    node, found = value.producer(), ()
+    while node is not None and not node.domain and node.op_type in REGROUPS:
+        found, node = (node, *found), node.inputs[0].producer()
+    return (node, found) if node is not None and node.op_type == "Softmax" and not node.domain else (None, ())
 
 
 def _scores(value: ir.Value) -> tuple[tuple[ir.Node, ...], float, np.ndarray | None, ir.Node | None]:
@@ -208,7 +216,15 @@ def _chosen(node: ir.Node) -> Step | None:
     return data, 1.0, np.where(seen if data is node.inputs[1] else ~seen, 0.0, -np.inf)
 
 
-STEPS: dict[str, Callable[[ir.Node], Step | None]] = {"Mul": _scaled, "Div": _scaled, "Add": _added, "Where": _chosen}
+def _regrouped(node: ir.Node) -> Step | None:
+    """Axes of scores put together or apart: what comes out is proven, not followed."""
+    return node.inputs[0], 1.0, None
+
+
+REGROUPS = ("Reshape", "Squeeze", "Unsqueeze")
+STEPS: dict[str, Callable[[ir.Node], Step | None]] = {
+    **dict.fromkeys(REGROUPS, _regrouped),
+    "Mul": _scaled, "Div": _scaled, "Add": _added, "Where": _chosen}
 
 
 def _mask(mask: np.ndarray | None, count: int, operands: Sequence[Picture]) -> np.ndarray | str | None:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .evaluate import Unprovable, evaluate, trace
-from .graph import attributes, constant, dims, is_constant
+from .graph import attributes, constant, dims, in_order, is_constant
 from .model import Op, Proposal, Refusal, Rewrite
 
 LONGEST = 32
@@ -36,7 +36,24 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     target[:1] = 0 if copied else target[:1]
     if not (first * BATCHES[1] == second * BATCHES[0])[first != second].all() or 0 in first or (target == -1).sum() > 1:
         return Refusal(f"its target shape ({', '.join(map(str, first))} for a batch of {BATCHES[0]}) mixes the batch with other sizes")
-    return Proposal((node,), Op("Reshape", (node.inputs[0], target), shape=_shape(node.inputs[0], target)), chain, "true")
+    origin = () if copied or (dims(node.inputs[0]) or (0,))[0] is not None else _origin(node.inputs[0])
+    return Proposal((node,), Op("Reshape", (node.inputs[0], target), shape=_shape(node.inputs[0], target)), in_order((*chain, *origin)), "true")
+
+
+def _origin(value: ir.Value) -> tuple[ir.Node, ...]:
+    """The nodes back to the reshapes that mixed the batch with something else: behind them nothing shows how large it is."""
+    found: dict[ir.Node, None] = {}
+
+    def visit(node: ir.Node | None) -> None:
+        if node is None or node in found or len(found) > LONGEST:
+            return
+        found.setdefault(node)
+        for before in () if node.op_type == "Reshape" else node.predecessors():
+            visit(before)
+
+    visit(value.producer())
+    reached = any(n.op_type == "Reshape" for n in found)
+    return tuple(found) if reached and len(found) <= LONGEST else ()
 
 
 def _keeps_batch(before: tuple[int | None, ...] | None, rest: np.ndarray) -> bool:
