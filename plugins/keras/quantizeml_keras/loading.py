@@ -17,7 +17,7 @@ from quantizeml_core.errors import ModelError
 from quantizeml_core.files import atomic_write, check_destination
 from quantizeml_core.hooks import InputSpec
 
-from . import float_layers, layers, temporal  # noqa: F401  registers them with Keras
+from . import float_layers, layers, operations, temporal  # noqa: F401  registers them with Keras
 from .configurations import modernized, without_code
 from .functions import FunctionLayer
 from .layers.frames import buffered

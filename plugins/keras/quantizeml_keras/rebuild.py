@@ -7,6 +7,7 @@ weights stay shared. A node that a rewrite has made is a standard Keras layer wi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -18,7 +19,8 @@ from .copies import Copies
 from .float_layers import PaddedConv2D
 from .graph import OPAQUE, Graph
 from .layers.windows import same_pads
-from .temporal import FrameBuffer
+from .operations import Operation
+from .temporal import FrameBuffer, StatefulRecurrent
 
 Tensor = Any
 Layer = Any
@@ -133,8 +135,13 @@ def _table(at: Mapping[str, Any], name: str, shape: Any) -> list[tuple[Layer, li
     return [(keras.layers.Activation(KERAS_NAMES.get(at["function"], at["function"]), name=name), [])]
 
 
+def _recurrent(at: Mapping[str, Any], name: str, shape: Any) -> list[tuple[Layer, list[Any]]]:
+    joined = keras.layers.Reshape((*shape[1:-1], 2 * shape[-1]), name=f"{name}_joined")
+    return [(StatefulRecurrent(name=name), list(at["coefficients"])), (joined, [])]
+
+
 def _plain(make: Callable[[Mapping[str, Any], str], Layer]) -> Callable[..., list[tuple[Layer, list[Any]]]]:
-    return lambda at, name, shape: [(make(at, name), [])]
+    return lambda at, name, shape: [(make(at, name=name), [])]
 
 
 SLOPED = {"leaky_relu": lambda alpha, name: keras.layers.LeakyReLU(alpha, name=name), "elu": lambda alpha, name: keras.layers.ELU(alpha, name=name)}
@@ -149,6 +156,8 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "GlobalAveragePool": _plain(lambda at, name: keras.layers.GlobalAveragePooling2D(keepdims=True, name=name)),
     "ReLU": _plain(lambda at, name: keras.layers.ReLU(at["bound"], name=name)),
     "Normalize": _plain(lambda at, name: keras.layers.LayerNormalization(epsilon=at["epsilon"], center=False, scale=False, name=name)),
+    **{op: _plain(partial(Operation, op)) for op in ("Attention", "Embed", "MadNormalize", "MatMul", "ShiftAttention")},
+    "Recurrent": _recurrent,
     "Buffer": _plain(lambda at, name: FrameBuffer(at["frames"], name=name)),
     "Softmax": _plain(lambda at, name: keras.layers.Softmax(name=name)),
     "Permute": _plain(lambda at, name: keras.layers.Permute(at["dims"], name=name)),
