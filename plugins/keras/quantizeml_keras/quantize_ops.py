@@ -140,7 +140,7 @@ def align_mantissa(value: Tensor, bits: int) -> Tensor:
         powers = ops.cast(np.exp2(np.arange(bits, 31)), v.dtype)
         column = ops.expand_dims(v, -1)
         wider = ops.logical_or(ops.greater_equal(column, powers), ops.less(column, -powers))
-        unit = ops.take(ops.cast(np.exp2(np.arange(len(powers) + 1)), v.dtype), ops.sum(ops.cast(wider, "int32"), axis=-1))
+        unit = ops.take(ops.cast(np.exp2(np.arange(32 - bits)), v.dtype), ops.sum(ops.cast(wider, "int32"), axis=-1))
         return ops.multiply(ops.round(ops.divide(v, unit)), unit)
 
     return straight(value, aligned)
