@@ -25,6 +25,8 @@ from rich.console import Console
 from onnx.version_converter import convert_version
 from rich.table import Table
 
+from quantizeml_core.errors import ModelError
+
 from examples.trained import NETS, session, sqnr
 
 from . import peers
@@ -70,7 +72,7 @@ def case(name: str, count: int) -> Case:
         net = NETS[name]
         return Case(name, without_softmax(onnx.load(str(net.path))), net.samples(count), net.test()[0][:HELD_TRAINED])
     model = modern(without_softmax(ZOO[name].build(ZOO[name].size)))
-    model = levelled(model, images(model, LEVELLED_ON, LEVEL_SEED))
+    model = model if name == "imbalanced" else levelled(model, images(model, LEVELLED_ON, LEVEL_SEED))
     return Case(name, model, images(model, count), images(model, HELD, HELD_SEED))
 
 
@@ -101,17 +103,22 @@ def heads(case: Case, counts: Sequence[int], scratch: Path) -> Iterator[Head]:
     onnx.save(case.model, file)
     real = outputs(file, case.held)
     for count in counts:
-        mine = outputs(ours(file, case.samples[:count], scratch), case.held)
+        made = ours(file, case.samples[:count], scratch)
+        mine = outputs(made, case.held) if made else [np.full_like(f, np.nan) for f in real]
         theirs = outputs(peers.quantize_with_onnxruntime(file, case.samples[:count], scratch / "qdq.onnx"), case.held)
         for value, f, a, b in zip(case.model.graph.output, real, mine, theirs, strict=True):
             yield Head(case.name, value.name, count, sqnr(f, a), sqnr(f, b), same(f, a), same(f, b))
 
 
-def ours(file: Path, samples: np.ndarray, scratch: Path) -> Path:
+def ours(file: Path, samples: np.ndarray, scratch: Path, **settings: Any) -> Path | None:
+    """The quantized file, None for a network of which nothing becomes integer; what stays in float is told by `benchmarks.coverage`."""
     from quantizeml.models import load_model, quantize, save_model
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what stays in float is told by benchmarks.coverage
-        return Path(save_model(quantize(load_model(file), samples=samples), scratch / "ours.onnx"))
+        warnings.simplefilter("ignore")
+        try:
+            return Path(save_model(quantize(load_model(file), samples=samples, **settings), scratch / "ours.onnx"))
+        except ModelError:
+            return None
 
 
 def outputs(file: Path, x: np.ndarray) -> list[np.ndarray]:

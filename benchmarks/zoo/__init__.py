@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from . import detector, efficientnet, light, mobilenet, mobilenet_v3, residual, series, spelled, unet
+from . import detector, efficientnet, imbalanced, light, mobilenet, mobilenet_v3, residual, series, spelled, unet
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ ZOO: Mapping[str, Net] = {
     "mobilenet_v2_bn": Net(mobilenet.unfolded),
     "mobilenet_v2_tf": Net(mobilenet.channels_last),
     "efficientnet_lite0": Net(efficientnet.model),
+    "imbalanced": Net(imbalanced.model, 64),
     "mobilenet_v3": Net(mobilenet_v3.mobilenet),
     "pp_lcnet": Net(mobilenet_v3.pp_lcnet),
     "detector": Net(detector.model, 320),

@@ -21,8 +21,14 @@ FILTER_AXES: Mapping[str, int] = {"Conv": 0, "ConvTranspose": 1}
 Arrays = dict[str, np.ndarray]
 
 
-def levelled(model: onnx.ModelProto, images: np.ndarray, seed: int = 0) -> onnx.ModelProto:
-    """The same network with other values in its weights; `images` (N, ...) feed its only input that is no weight."""
+def levelled(model: onnx.ModelProto, images: np.ndarray, seed: int = 0, gains: Mapping[str, np.ndarray] | None = None,
+             thresholds: Mapping[str, np.ndarray] | None = None) -> onnx.ModelProto:
+    """The same network with other values in its weights.
+
+    Arguments:
+        images: (N, ...), feed the only input that is no weight.
+        gains, thresholds: (channels,) by the name of a layer's output: instead of exp(n / 4), and what is subtracted behind it.
+    """
     made = onnx.ModelProto()
     made.CopyFrom(model)
     rng, constants = np.random.default_rng(seed), {t.name: numpy_helper.to_array(t) for t in made.graph.initializer}
@@ -31,7 +37,8 @@ def levelled(model: onnx.ModelProto, images: np.ndarray, seed: int = 0) -> onnx.
     left = _readers(made.graph)
     for node in made.graph.node:
         outputs = _run(made, node, values)
-        fresh = dict(_rescaled(node, values, outputs[0], rng))
+        name = node.output[0]
+        fresh = dict(_rescaled(node, values, outputs[0], rng, (gains or {}).get(name), (thresholds or {}).get(name, 0.0)))
         if fresh:
             changed, values = changed | fresh, values | fresh
             outputs = _run(made, node, values)
@@ -60,7 +67,8 @@ def _run(model: onnx.ModelProto, node: onnx.NodeProto, values: Arrays) -> list[n
     return session(alone).run(None, feeds)
 
 
-def _rescaled(node: onnx.NodeProto, values: Arrays, y: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
+def _rescaled(node: onnx.NodeProto, values: Arrays, y: np.ndarray, rng: np.random.Generator, gain: np.ndarray | None,
+              threshold: np.ndarray | float) -> Iterator[tuple[str, np.ndarray]]:
     """New values for the constants of a node, by name."""
     if node.op_type == "BatchNormalization":
         variance = values[node.input[4]]
@@ -71,10 +79,11 @@ def _rescaled(node: onnx.NodeProto, values: Arrays, y: np.ndarray, rng: np.rando
     if axis is None:
         return
     weight = values[node.input[1]]
-    factor = np.exp(SPREAD * rng.normal(size=weight.shape[axis])) / np.sqrt(_mean_square(y))
+    spread = np.exp(SPREAD * rng.normal(size=weight.shape[axis])) if gain is None else gain
+    factor = spread / np.sqrt(_mean_square(y))
     yield node.input[1], (weight * factor.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])).astype(np.float32)
     if len(node.input) > 2:
-        yield node.input[2], (values[node.input[2]] * factor).astype(np.float32)
+        yield node.input[2], (values[node.input[2]] * factor - threshold).astype(np.float32)
 
 
 def _mean_square(x: np.ndarray) -> float:
