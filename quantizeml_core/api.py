@@ -34,6 +34,7 @@ from .plugins import Registry
 from .program import Program
 from .report.findings import Finding
 from .report.fitting import Fitting, fitted, illegal, sentence
+from .report.heads import Head, inspect_heads, measure_heads
 from .report.inspect import inspect_config, inspect_program, inspect_widened
 from .report.overflow import Accumulator, accumulators
 from .rounding import LAST_BITS, TapObserver, adapt, worth_observing
@@ -61,6 +62,7 @@ class Result:
         warnings: one sentence each.
         changes: rewrites of the float network, done or refused.
         load: what calibration took.
+        heads: what each output keeps on a few calibration samples; empty where that would take long.
     """
 
     model: Any
@@ -72,6 +74,7 @@ class Result:
     frontend: Frontend
     changes: tuple[Change, ...] = ()
     load: Load = Load(0, 0)
+    heads: tuple[Head, ...] = ()
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the model, whole or not at all."""
@@ -123,9 +126,11 @@ def quantize_model(
     made = _integers(blueprint, plan, ranges, covariances, feed, weight.rows, chosen)
     _refuse_overflow(made)
     quantized = frontend.realize(survey, made)
-    findings = fitting.findings() + inspect_widened(made.solutions, plan) + inspect_program(made.program, chosen, plan) + registry.findings(made.program, chosen, frontend.name)
+    heads = measure_heads(frontend, survey, made.program, feed)
+    findings = (*fitting.findings(), *inspect_widened(made.solutions, plan), *inspect_heads(heads, blueprint, plan), *inspect_program(made.program, chosen, plan),
+                *registry.findings(made.program, chosen, frontend.name))
     return Result(quantized, made.program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend,
-                  (*survey.changes, *fitting.legal.changes), weight)
+                  (*survey.changes, *fitting.legal.changes), weight, heads)
 
 
 def fit(registry: Registry, blueprint: Blueprint, target: Target, params: QuantizationParams, approximate: bool = False) -> Fitting:

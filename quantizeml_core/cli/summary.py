@@ -49,6 +49,7 @@ def as_text(result: Result, facts: Facts) -> list[RenderableType]:
         f"  coverage  {_coverage(result.blueprint.coverage)}",
         f"  memory    calibrated {result.load.text}",
         *(f"  {_stop(stop)}" for stop in result.blueprint.stops),
+        *([f"  quality   {_quality(result)}"] if result.heads else []),
     ]
     if not result.findings:
         return lines
@@ -69,6 +70,7 @@ def as_json(result: Result, facts: Facts) -> dict[str, Any]:
         "blocks": [{"name": block.name, "kind": block.kind} for block in result.blueprint.blocks],
         "coverage": asdict(result.blueprint.coverage),
         "calibration": asdict(result.load),
+        "heads": [asdict(head) for head in result.heads],
         "stops": [asdict(stop) for stop in result.blueprint.stops],
         "findings": [finding.to_json() for finding in ordered(result.findings)],
         "warnings": list(result.warnings),
@@ -90,6 +92,13 @@ def _rewrites(result: Result) -> str:
     """How often each rewrite was done; those that were refused are in the JSON, with the reason."""
     done = Counter(change.rewrite for change in result.changes if not change.refused)
     return ", ".join(f"{count} {name}" for name, count in done.items())
+
+
+def _quality(result: Result) -> str:
+    """Signal over error on samples that calibrated, output by output."""
+    alone = len(result.heads) == 1
+    each = ", ".join(f"{head.decibels:.1f} dB" + ("" if alone else f" at {head.output}") for head in result.heads)
+    return f"{each}{' at the output' if alone else ''} ({result.heads[0].samples} of the calibration samples)"
 
 
 def _kinds(blueprint: Blueprint) -> str:

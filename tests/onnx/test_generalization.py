@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from quantizeml.models import quantize
 from quantizeml_core.testing import decibels
 from quantizeml_onnx.observe import session
 from tests.support.onnx_text import network
+from tests.support.onnx_text import quantize as quantize_file
 
 DETECTORS = """(float[N,12,8,8] x) => (float[N,4,8,8] y)
 <float[48,12,1,1] w, float[48] b, float[48,1,3,3] d, float[4,48,1,1] p> {
@@ -50,3 +53,9 @@ def qualities() -> tuple[float, float]:
 def test_channels_that_few_samples_reached_hold_on_unseen_ones(qualities: tuple[float, float]) -> None:
     found, bare = qualities
     assert found > bare + 6.0
+
+
+def test_the_summary_says_what_each_output_keeps(tmp_path: Path) -> None:
+    model = network("(float[N,3,8,8] x) => (float[N,4,6,6] a, float[N,2,6,6] b) <float[4,3,3,3] w, float[2,3,3,3] v> { a = Conv(x, w) b = Conv(x, v) }")
+    text = quantize_file(tmp_path, model)[1]
+    assert re.search(r"quality +\d\d\.\d dB at a, \d\d\.\d dB at b \(16 of the calibration samples\)", text)
