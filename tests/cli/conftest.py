@@ -20,6 +20,7 @@ from quantizeml_core.hooks import Change
 from quantizeml_core.load import Load
 from quantizeml_core.match import stop_message
 from quantizeml_core.report.findings import Finding
+from quantizeml_core.report.heads import Head
 
 BLUEPRINT = Blueprint(
     (Block("quantize", "input", ("x",), "quantize"), Block("conv_1", "conv2d", ("quantize",), "y")),
@@ -36,6 +37,7 @@ class Quantized:
     warnings: tuple[str, ...] = ("calibrated with random samples", stop_message(BLUEPRINT.stops[0]))
     changes: tuple[Change, ...] = (Change("fold_batch_normalization", "bn_1"), Change("fold_zero_padding", "pad_1", "the zeros would win"))
     load: Load = Load(4, 4_000_000)
+    heads: tuple[Head, ...] = ()
 
     def save(self, path: Path) -> Path:
         path.write_bytes(b"integers")
