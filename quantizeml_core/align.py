@@ -35,7 +35,7 @@ def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], s
         if block.kind == "add":
             ties.tie(*block.inputs, block.output)
         elif moves(block):
-            ties.alias(block.output, block.inputs, block.frames)
+            ties.alias(block)
     for tensor in shared:
         ties.gather(tensor)
     return ties.solve()
@@ -72,10 +72,11 @@ class _Ties:
         self.edges += [rows[:, [0, i]] for i in range(1, rows.shape[1])]
         self.tied |= dict.fromkeys(tensors)
 
-    def alias(self, output: str, inputs: Iterable[str], frames: int = 1) -> None:
-        """The channels of what is only moved are the channels of its inputs, side by side, each of them `frames` times."""
-        self.slots[output] = np.concatenate([self.slots[t] for t in inputs]).repeat(frames)
-        self.scalar.discard(output)
+    def alias(self, block: Block) -> None:
+        """The channels of what is only moved are the channels of its inputs, side by side, each of them `frames` times, or those that are selected."""
+        slots = np.concatenate([self.slots[t] for t in block.inputs]).repeat(block.frames)
+        self.slots[block.output] = slots[block.arrays["channels"]] if block.kind == "select" else slots
+        self.scalar.discard(block.output)
 
     def gather(self, tensor: str) -> None:
         slots = self.slots[tensor]

@@ -108,6 +108,8 @@ def _arrays(block: Block, layer: LayerPlan, solution: Solution, source: Format |
     arrays: Arrays = {}
     if block.kind in ENTRIES:
         return _input_arrays(solution.output)
+    if block.kind == "select":
+        return {"channels": block.arrays["channels"].astype(np.int64)}
     if block.kind in LINEAR:
         assert source is not None
         arrays |= _linear_arrays(block, layer, solution, source, mantissa)

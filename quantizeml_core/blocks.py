@@ -19,7 +19,8 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
                           with `perm` (0, 2, 1) the axes of the second are swapped first: sums over the channels of both
     mad_normalize         the channels of each pixel divided by their mean absolute value
     normalize             layer normalization over the channels of each pixel, without weights; `epsilon` (1,), an integer in a program
-    pool2d                `pool` of kind `avg`: the mean over windows, padded pixels count as zeros
+    pool2d                `pool` of kind `avg`: the mean over windows; padded pixels count as zeros, or not at all
+    select                some channels in some order: channel i of the output is channel `channels[i]` of the input
     upsample2d            `strides` are the factors (h, w) by which each pixel is repeated
     buffer                the last `frames` frames side by side, channel c * frames + t, t = 0 the oldest; it remembers the others
     recurrent             a complex number s for each channel, s <- A s + x: its parts are channels 2 c and 2 c + 1; `coefficients` (2, C) are those of A
@@ -71,6 +72,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "matmul": Kind((), frozenset({"activation"}), inputs=2),
     "normalize": Kind(("epsilon",), frozenset({"activation"})),
     "pool2d": Kind((), frozenset({"activation"})),
+    "select": Kind(("channels",), frozenset()),
     "upsample2d": Kind((), frozenset()),
     "buffer": Kind((), frozenset()),
     "recurrent": Kind(("coefficients",), frozenset()),
@@ -83,7 +85,7 @@ PRODUCTS = frozenset({"attention", "matmul", "shift_attention"})
 """Kinds that sum products of two tensors."""
 WHOLE = LINEAR - {"conv_transpose2d"}
 """Linear kinds each of whose outputs sees the whole kernel: without padding, a constant of the input is a constant of the output."""
-MOVES = frozenset({"buffer", "concat", "upsample2d"})
+MOVES = frozenset({"buffer", "concat", "select", "upsample2d"})
 """Kinds that move integers and change none: the output's format is that of the inputs."""
 
 
@@ -102,12 +104,16 @@ class Activation:
 
 @dataclass(frozen=True)
 class Pool:
-    """Max or average pooling (`kind` `max`, `avg`; sizes in pixels, pads top, left, bottom, right) or global average pooling (`gap`)."""
+    """Max or average pooling (`kind` `max`, `avg`; sizes in pixels, pads top, left, bottom, right) or global average pooling (`gap`).
+
+    `padded` (average): whether padded pixels count as zeros; otherwise each window is divided by the number of its pixels that exist.
+    """
 
     kind: str
     size: tuple[int, int] = (1, 1)
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    padded: bool = True
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,11 @@ Pads are top, left, bottom, right.
 
 from __future__ import annotations
 
-from .blocks import Block
+import math
+
+import numpy as np
+
+from .blocks import Block, Pool
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -38,6 +42,29 @@ def output_size(size: Pair, kernel: Pair, strides: Pair, pads: Pads) -> Pair:
     """Height and width behind a sliding window."""
     high, wide = ((size[i] + pads[i] + pads[i + 2] - kernel[i]) // strides[i] + 1 for i in (0, 1))
     return high, wide
+
+
+def common_denominator(size: Pair, pool: Pool) -> tuple[int, np.ndarray]:
+    """What an average divides by, once each window is brought to it: the denominator, and the factors (h, w) that do that.
+
+        mean = sum / count = sum * factor / denominator         factor = denominator / count, a whole number
+
+    Windows that count padded pixels have their area for a denominator and factors of one; the others the least common multiple of their counts, taken along
+    each axis. ValueError where a window holds padding alone.
+    """
+    if pool.padded:
+        return math.prod(pool.size), np.ones((1, 1), np.int64)
+    (down, rows), (across, columns) = (_axis_factors(size[i], pool.size[i], pool.strides[i], pool.pads[i], pool.pads[i + 2]) for i in (0, 1))
+    return down * across, rows[:, None] * columns
+
+
+def _axis_factors(extent: int, window: int, stride: int, begin: int, end: int) -> tuple[int, np.ndarray]:
+    first = np.arange(0, extent + begin + end - window + 1, stride) - begin
+    counts = np.minimum(first + window, extent) - np.maximum(first, 0)
+    if (counts < 1).any():
+        raise ValueError("a window holds padding alone")
+    common = math.lcm(*counts.tolist())
+    return common, common // counts
 
 
 def kernel_of(block: Block) -> Pair:

@@ -17,6 +17,7 @@ from . import attention as attended
 from . import hardware_forms, layernorm, numerics, recurrence
 from .blocks import Block, Pool
 from .embedding import embed as embedded
+from .geometry import common_denominator
 from .local_response import respond
 from .numerics import Ints
 
@@ -121,9 +122,15 @@ def recurrent_rows(block: Block, x: Ints) -> Ints:
 
 
 def average_pool(block: Block, x: Ints) -> Ints:
-    """The sum over windows, padded with zeros, then the usual tail: 1 / area belongs to the step."""
+    """The sum over windows, padded with zeros and brought to one denominator, then the usual tail: 1 / denominator belongs to the step."""
     assert block.pool is not None
-    return _post(block, _windows(_pad(x, block.pool.pads, 0), block.pool).sum(axis=(4, 5)))
+    _, factors = common_denominator((x.shape[2], x.shape[3]), block.pool)
+    return _post(block, _windows(_pad(x, block.pool.pads, 0), block.pool).sum(axis=(4, 5)) * factors)
+
+
+def select(block: Block, x: Ints) -> Ints:
+    """Some channels in some order."""
+    return x[:, block.arrays["channels"]]
 
 
 def normalize(block: Block, x: Ints) -> Ints:
@@ -275,7 +282,7 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "resume": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
     "concat": concat, "multiply": multiply, "attention": attention, "shift_attention": shift_attention, "local_response": local_response, "mad_normalize": mad_normalize,
-    "embed": embed, "normalize": normalize, "pool2d": average_pool, "upsample2d": upsample,
+    "embed": embed, "normalize": normalize, "pool2d": average_pool, "select": select, "upsample2d": upsample,
     "buffer": buffer, "recurrent": recurrent, "softmax": softmax, "matmul": matmul,
 }
 

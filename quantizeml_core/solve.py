@@ -18,6 +18,7 @@ from .blueprint import Blueprint
 from .calibration import Range
 from .errors import ModelError
 from .filters import folded_filters, of_filters
+from .geometry import common_denominator
 from .layernorm import FRACTION
 from .numerics import Floats, Ints
 from .plan import LayerPlan, Plan
@@ -229,7 +230,12 @@ class _Solver:
 
     def _pool2d(self, block: Block, layer: LayerPlan) -> Solution:
         assert block.pool is not None
-        return self._rescaled(block, layer, self.formats[block.inputs[0]].step / np.prod(block.pool.size))
+        height, width = (int(s or 0) for s in self.blueprint.shapes[block.inputs[0]][2:])
+        return self._rescaled(block, layer, self.formats[block.inputs[0]].step / common_denominator((height, width), block.pool)[0])
+
+    def _select(self, block: Block, layer: LayerPlan) -> Solution:
+        source = self.formats[block.inputs[0]]
+        return Solution(Format(source.bits, source.signed, source.step if source.step.size == 1 else source.step[block.arrays["channels"]]))
 
     def _rescaled(self, block: Block, layer: LayerPlan, acc_step: Floats) -> Solution:
         """An accumulator whose step nothing can widen: a free output step follows it exactly, a given one by the closest multiplier."""

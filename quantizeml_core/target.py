@@ -34,6 +34,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "multiply": "multiplies two tensors (squeeze and excitation, attention)",
     "normalize": "normalizes over the channels of each pixel (LayerNormalization)",
     "pool2d": "averages over windows, as a block of its own",
+    "select": "takes some channels of a tensor, in another order (channel shuffle, split)",
     "recurrent": "keeps complex numbers that turn from frame to frame (StatefulRecurrent)",
     "shift_attention": "runs attention with powers of two for a softmax (shiftmax)",
     "upsample2d": "repeats pixels (nearest-neighbour upsampling)",

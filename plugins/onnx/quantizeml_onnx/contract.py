@@ -20,7 +20,7 @@ VERSION = 1
 BASES = {
     "input_conv2d": "QuantizedInputConv2D", "conv2d": "QuantizedConv2D", "depthwise2d": "QuantizedDepthwise2D",
     "dense": "QuantizedDense1D", "add": "QuantizedAdd", "concat": "QuantizedConcat", "input": "InputQuantizer", "resume": "ResumeQuantizer",
-    "conv_transpose2d": "QuantizedConvTranspose2D", "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D",
+    "conv_transpose2d": "QuantizedConvTranspose2D", "multiply": "QuantizedMultiply", "pool2d": "QuantizedAveragePool2D", "select": "QuantizedSelect",
     "upsample2d": "QuantizedUpsample2D", "normalize": "QuantizedLayerNormalization", "attention": "QuantizedAttention",
     "embed": "QuantizedEmbedding", "shift_attention": "QuantizedShiftAttention", "mad_normalize": "QuantizedMadNormalization",
     "buffer": "QuantizedFrameBuffer", "recurrent": "QuantizedStatefulRecurrent", "local_response": "QuantizedLocalResponse",
@@ -38,7 +38,7 @@ PARAMETERS = {
 }
 
 #: block kind -> the parameters of those that have no weights
-UNWEIGHTED = {"input": ("scale", "zp"), "resume": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (),
+UNWEIGHTED = {"input": ("scale", "zp"), "resume": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (), "select": ("Channels",),
               "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift", "Mask"),
               "shift_attention": ("ScoreScale", "ScoreShift"), "buffer": (), "local_response": ("SquareScale", "SquareShift"),
               "mad_normalize": (), "embed": ("Table",), "recurrent": ("Turn",),
@@ -108,6 +108,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
         "a state kept from call to call": block.kind == "recurrent",
         "a transposed convolution": block.kind == "conv_transpose2d",
         "upsampling": block.kind == "upsample2d",
+        "a selection of channels": block.kind == "select",
         "an addition with an activation": block.kind == "add" and block.activation is not None,
         "a table after a dense layer": block.kind == "dense" and "table" in block.arrays,
         "pooling after a depthwise convolution": block.kind == "depthwise2d" and block.pool is not None,

@@ -99,6 +99,7 @@ def _attributes(program: Program, block: Block, call: contract.Call) -> dict[str
         attributes["frames"] = block.frames
     if block.pool and block.pool.kind != "gap":
         attributes |= {"pool_size": list(block.pool.size), "pool_strides": list(block.pool.strides), "pool_pads": list(block.pool.pads)}
+        attributes |= {} if block.pool.padded else {"pool_padded": 0}
     return attributes
 
 

@@ -23,6 +23,7 @@ from onnx import parser
 
 from quantizeml_core import attention, embedding, hardware_forms, layernorm, numerics, recurrence
 from quantizeml_core.blocks import Block
+from quantizeml_core.geometry import common_denominator
 from quantizeml_core.program import Program
 
 from . import response, tails
@@ -74,6 +75,10 @@ def _resume(program: Program, block: Block) -> Body:
 
 def _concat(program: Program, block: Block) -> Body:
     return Body("", ("Z = Concat <axis = 1> (X, Y)",))
+
+
+def _select(program: Program, block: Block) -> Body:
+    return Body("", ("Z = Gather <axis = 1> (X, Channels)",))
 
 
 def _upsample(program: Program, block: Block) -> Body:
@@ -270,18 +275,25 @@ def _normalize(program: Program, block: Block) -> Body:
 def _average_pool(program: Program, block: Block) -> Body:
     """Windows are summed by a depthwise convolution with ones: in float32, exact below 2^24, or by ConvInteger."""
     assert block.pool is not None
-    channels, area = program.shapes[block.inputs[0]][1], int(np.prod(block.pool.size))
-    low, high = (area * end for end in program.input_range(block))
+    channels, height, width = (int(s or 0) for s in program.shapes[block.inputs[0]][1:])
+    denominator, factors = common_denominator((height, width), block.pool)
+    low, high = (denominator * end for end in program.input_range(block))
     like = np.zeros_like(block.arrays.get("shift", np.zeros(1)), np.int64)
     attributes = f"strides: ints = @pool_strides, pads: ints = @pool_pads, group = {channels}"
     lines = [f"ws = Constant <value_ints = [{channels}, 1, {', '.join(map(str, block.pool.size))}]> ()"]
     floating = max(-low, high) < numerics.FLOAT32_EXACT
     if floating:
         lines += ["x = Cast <to = 1> (X)", "w = ConstantOfShape <value = float[1] {1.0}> (ws)",
-                  f"mac = Conv <{attributes}> (x, w)", "sum = Cast <to = 6> (mac)"]
+                  f"mac = Conv <{attributes}> (x, w)", "whole = Cast <to = 6> (mac)"]
     else:
-        lines += ["w = ConstantOfShape <value = uint8[1] {1}> (ws)", f"sum = ConvInteger <{attributes}> (X, w)"]
+        lines += ["w = ConstantOfShape <value = uint8[1] {1}> (ws)", f"whole = ConvInteger <{attributes}> (X, w)"]
     key = f"{'f' if floating else 'i'}{channels}w{'_'.join(map(str, block.pool.size))}"
+    if block.pool.padded:
+        lines += ["sum = Identity (whole)"]
+    else:
+        values = ", ".join(map(str, factors.ravel()))
+        lines += [f"factors = Constant <value = int32[{len(factors)}, {factors.shape[1]}] {{{values}}}> ()", "sum = Mul (whole, factors)"]
+        key += "n" + "_".join(map(str, (height, width, *block.pool.strides, *block.pool.pads)))
     return _ended(program, block, lines, (like + min(low, 0), like + high), key)
 
 
@@ -325,7 +337,7 @@ def _add_reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
 BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
     "input": _input, "resume": _resume, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
     "concat": _concat, "multiply": _multiply, "attention": _attention, "shift_attention": _shift_attention,
-    "mad_normalize": _mad_normalize, "embed": _embed, "normalize": _normalize, "pool2d": _average_pool, "upsample2d": _upsample,
+    "mad_normalize": _mad_normalize, "embed": _embed, "normalize": _normalize, "pool2d": _average_pool, "select": _select, "upsample2d": _upsample,
     "local_response": _local_response, "buffer": _buffer, "recurrent": _recurrent, "softmax": _softmax,
     "matmul": _matmul,
 }

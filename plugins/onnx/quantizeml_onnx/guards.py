@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from quantizeml_core.blocks import Pool
+from quantizeml_core.geometry import common_denominator
 from quantizeml_core.match import Node
 from quantizeml_core.patterns import Guard
 
@@ -106,21 +108,66 @@ def _weight_shape(view: OnnxView, node: Node) -> tuple[int, ...]:
 
 
 def max_pool(view: OnnxView, node: Node) -> str | None:
-    """Floor mode, no dilation, two spatial dimensions, no index output."""
-    attributes = node.native.attributes
-    if attributes.get_int("ceil_mode", 0):
-        return "its ceil_mode is 1, only windows that fit (ceil_mode 0) can be quantized"
+    """No dilation, two spatial dimensions, no index output; an image of a known size where the size is rounded up."""
+    if node.native.attributes.get_int("ceil_mode", 0) and not _known_image(view, node):
+        return NO_SHAPE.format(node.inputs[0])
     if len(ints(node, "kernel_shape", ())) != 2:
         return f"its window is {_tuple(ints(node, 'kernel_shape', ()))}, only 2-D pooling can be quantized"
     return first(view, node, dilations, explicit_pads)
 
 
 def average_pool(view: OnnxView, node: Node) -> str | None:
-    """Windows that all count the same number of pixels: what `max_pool` asks, and pads only where they are counted."""
-    if any(ints(node, "pads", ())) and not node.native.attributes.get_int("count_include_pad", 0):
-        return "its windows count fewer pixels at the border (count_include_pad is 0), only windows of one size can be quantized"
+    """What `max_pool` asks, on an image of a known size, and sums of a common denominator that fit 32 bits."""
+    if not _known_image(view, node):
+        return NO_SHAPE.format(node.inputs[0])
+    if refusal := max_pool(view, node):
+        return refusal
+    counted, grown = node.native.attributes.get_int("count_include_pad", 0), pool_pads(view, node) != ints(node, "pads", (0, 0, 0, 0))
+    if counted and grown:
+        return "it counts padded pixels but not those that its ceil_mode adds, only all or none can be quantized"
+    try:
+        denominator, _ = common_denominator(view.shape(node.inputs[0])[2:], average_window(view, node))
+    except ValueError as error:
+        return f"{error}, which has no mean"
+    return None if denominator < 2**23 else f"its windows count so many different numbers of pixels that their common denominator {denominator} leaves 32 bits"
+
+
+def _known_image(view: OnnxView, node: Node) -> bool:
     shape = view.shape(node.inputs[0])
-    return first(view, node, max_pool) if shape and len(shape) == 4 and None not in shape[1:] else NO_SHAPE.format(node.inputs[0])
+    return shape is not None and len(shape) == 4 and None not in shape[1:]
+
+
+def pool_pads(view: OnnxView, node: Node) -> tuple[int, ...]:
+    """Pads of a pooling; where its size is rounded up, with the pixels that its last windows lack. A window that begins behind the image is none."""
+    pads = ints(node, "pads", (0, 0, 0, 0))
+    if not node.native.attributes.get_int("ceil_mode", 0):
+        return pads
+    sizes = zip(view.shape(node.inputs[0])[2:], ints(node, "kernel_shape", ()), ints(node, "strides", (1, 1)), pads[:2], pads[2:], strict=True)
+    return (*pads[:2], *(_rounded_up(*one) for one in sizes))
+
+
+def _rounded_up(size: int, kernel: int, stride: int, begin: int, end: int) -> int:
+    """The end pad with which rounding down gives as many windows as rounding up."""
+    last = -(-(size + begin + end - kernel) // stride)
+    last -= last * stride >= size + begin
+    return max(end, last * stride + kernel - size - begin)
+
+
+def average_window(view: OnnxView, node: Node) -> Pool:
+    """The window of an AveragePool; padded pixels count only where there are some and the node says so."""
+    pads = pool_pads(view, node)
+    counted = bool(node.native.attributes.get_int("count_include_pad", 0)) or not any(pads)
+    return Pool("avg", ints(node, "kernel_shape", (1, 1)), ints(node, "strides", (1, 1)), pads, counted)
+
+
+def gathers_channels(view: OnnxView, node: Node) -> str | None:
+    """Constant positions along the channels of an image."""
+    shape, rank = view.shape(node.inputs[0]) if node.inputs else None, len(view.shape(node.outputs[0]) or ())
+    if shape is None or len(shape) != 4 or rank != 4 or node.native.attributes.get_int("axis", 0) not in (1, -3):
+        return "it takes elements along another axis than the channels of an image"
+    if operand(view, node, 1) is None:
+        return "the positions it takes are computed by the model"
+    return None if shape[1] is not None else NO_SHAPE.format(node.inputs[0])
 
 
 def global_pool(view: OnnxView, node: Node) -> str | None:

@@ -46,6 +46,7 @@ def prepare(model: onnx.ModelProto, *, input_shape: InputShape = None) -> ir.Mod
     if not opset.spellable(copy):
         copy = _shaped(opset.convert(model), input_shape)
     opset.respell(copy)
+    _slices(copy.graph)
     remove_dead(copy.graph)
     _own(copy.graph)
     return copy
@@ -125,6 +126,28 @@ def _names(graph: ir.Graph) -> None:
         if (node.name or "") in seen:
             node.name = free(next((v.name for v in node.outputs if v.name), node.name or "node"))
         seen.add(node.name)
+
+
+def _slices(graph: ir.Graph) -> None:
+    """A Split of an image's channels is a Slice for each part, so that every node has one output."""
+    for node in [n for n in graph if n.op_type == "Split" and n.domain == "" and len(dims(n.inputs[0]) or ()) == 4]:
+        sizes = [(dims(v) or ())[1:2] for v in node.outputs]
+        if node.attributes.get_int("axis", 0) in (1, -3) and all(s and s[0] for s in sizes):
+            ends = np.cumsum([s[0] for s in sizes])
+            for value, start, end in zip(node.outputs, [0, *ends[:-1]], ends, strict=True):
+                _slice(graph, node, value, int(start), int(end))
+            graph.remove(node, safe=True)
+
+
+def _slice(graph: ir.Graph, node: ir.Node, value: ir.Value, start: int, end: int) -> None:
+    """One part: it takes the name of the output it stands for."""
+    bounds = [opset.initializer(graph, value.name or "", name, np.array([n], np.int64)) for name, n in (("starts", start), ("ends", end), ("axes", 1))]
+    made = ir.Node("", "Slice", [node.inputs[0], *bounds], name=value.name)
+    part, name = made.outputs[0], value.name
+    part.shape, part.type = value.shape, value.type
+    graph.insert_before(node, made)
+    value.replace_all_uses_with(part, replace_graph_outputs=True)
+    value.name, part.name = f"{name}/split", name
 
 
 # ---- shapes

@@ -87,7 +87,12 @@ def _inputs(graph: ir.Graph, node: ir.Node, values: Sequence[ir.Value | None]) -
 
 
 def _initializer(graph: ir.Graph, node: ir.Node, name: str, array: np.ndarray) -> ir.Value:
-    full = f"{node.outputs[0].name}/{name}"
+    return initializer(graph, node.outputs[0].name or "", name, array)
+
+
+def initializer(graph: ir.Graph, owner: str, name: str, array: np.ndarray) -> ir.Value:
+    """A constant called after the tensor it serves."""
+    full = f"{owner}/{name}"
     value = ir.Value(name=full, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
                      const_value=ir.tensor(array, name=full))
     graph.register_initializer(value)

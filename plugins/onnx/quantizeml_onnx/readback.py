@@ -100,7 +100,8 @@ def _pool(tail: str, attributes: Mapping[str, Any], kind: str) -> Pool | None:
         return Pool("gap")
     if "MaxPool" not in tail and kind != "pool2d":
         return None
-    return Pool("avg" if kind == "pool2d" else "max", *(tuple(attributes[k]) for k in ("pool_size", "pool_strides", "pool_pads")))
+    windows = (tuple(attributes[k]) for k in ("pool_size", "pool_strides", "pool_pads"))
+    return Pool("avg" if kind == "pool2d" else "max", *windows, padded=bool(attributes.get("pool_padded", 1)))
 
 
 def _arrays(given: Mapping[str, np.ndarray], fmt: Format, scaled: bool) -> dict[str, np.ndarray]:

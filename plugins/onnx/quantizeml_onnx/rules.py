@@ -12,6 +12,7 @@
     multiply              Mul of two tensors [Relu | Clip]
     normalize             LayerNormalization without weights between two transpositions: over the channels of each pixel [Relu | Clip]
     pool2d                AveragePool [Relu | Clip]; where the target has none, a depthwise2d of equal weights
+    select                Gather of channels: what the rewrites make of splits, slices and shuffles
     upsample2d            Resize that repeats pixels
     identity              the lines of conv2d without their Conv, on images: a conv2d whose 1x1 kernel is the identity
 
@@ -79,6 +80,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("buffer", P("FrameBuffer"), _buffer),
         rule("softmax", P("Softmax", guards.softmax), _softmax),
         rule("matmul", (P("Product") | P("TurnedProduct")) >> P.opt(RELU), _matmul),
+        rule("select", P("Gather", guards.gathers_channels), _select),
         rule("upsample2d", P("Resize", guards.repeats), _upsample),
     )
 
@@ -209,21 +211,29 @@ def _normalize(target: Target, match: Match) -> Block | Miss:
 
 
 def _average_pool(target: Target, match: Match) -> Block | Miss:
-    node = match.nodes[0]
-    if not target.can("pool2d") and target.can("depthwise2d"):
+    node, window = match.nodes[0], guards.average_window(match.view, match.nodes[0])
+    if not target.can("pool2d") and target.can("depthwise2d") and window.padded:
         return _equal_weights(match)
     if refusal := target.lacks({"pool2d": True}):
         return Miss(refusal)
-    return Block(node.name, "pool2d", match.inputs, match.output, activation=_activation(match), pool=_window("avg", node))
+    return Block(node.name, "pool2d", match.inputs, match.output, activation=_activation(match), pool=window)
 
 
 def _equal_weights(match: Match) -> Block:
     """A mean over windows as a depthwise convolution."""
-    node, window = match.nodes[0], _window("avg", match.nodes[0])
+    node, window = match.nodes[0], guards.average_window(match.view, match.nodes[0])
     channels = match.view.shape(node.inputs[0])[1]
     weight = np.full((channels, 1, *window.size), 1 / np.prod(window.size), np.float32)
     return Block(node.name, "depthwise2d", match.inputs, match.output, window.strides, window.pads, channels, activation=_activation(match),
                  arrays={"weight": weight})
+
+
+def _select(target: Target, match: Match) -> Block | Miss:
+    node, view = match.nodes[0], match.view
+    if refusal := target.lacks({"select": True}):
+        return Miss(refusal)
+    channels = np.asarray(operand(view, node, 1), np.int64).reshape(-1) % view.shape(node.inputs[0])[1]
+    return Block(node.name, "select", match.inputs, match.output, arrays={"channels": channels})
 
 
 def _upsample(target: Target, match: Match) -> Block | Miss:
@@ -255,11 +265,7 @@ def _pool(match: Match) -> Pool | None:
         return Pool("gap")
     if (pool := match.find("MaxPool")) is None:
         return None
-    return _window("max", pool)
-
-
-def _window(kind: str, pool: Node) -> Pool:
-    return Pool(kind, ints(pool, "kernel_shape", (1, 1)), ints(pool, "strides", (1, 1)), ints(pool, "pads", (0, 0, 0, 0)))
+    return Pool("max", ints(pool, "kernel_shape", (1, 1)), ints(pool, "strides", (1, 1)), guards.pool_pads(match.view, pool))
 
 
 def _weights(view: OnnxView, node: Node, order: tuple[int, ...] | None = None) -> dict[str, np.ndarray]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
+from quantizeml_core.geometry import common_denominator
 from quantizeml_core.numerics import FLOAT32_EXACT
 
 from .base import PACKAGE, QuantizedLayer, Tensor
@@ -26,13 +26,15 @@ class QuantizedUpSampling2D(QuantizedLayer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class QuantizedAveragePooling2D(QuantizedLayer):
-    """The sum over windows, by a depthwise convolution with ones, then the tail: 1 / area belongs to the step."""
+    """The sum over windows, by a depthwise convolution with ones, brought to one denominator, then the tail: 1 / denominator belongs to the step."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         assert self.spec.block.pool is not None
         self.pool = self.spec.block.pool
-        reach = int(np.prod(self.pool.size)) * self.spec.sources[0].limit
+        height, width = (int(s or 0) for s in self.spec.sources[0].shape[2:])
+        denominator, self.factors = common_denominator((height, width), self.pool)
+        reach = denominator * self.spec.sources[0].limit
         self.carrier = "float32" if reach < FLOAT32_EXACT else "float64"
         self.tail = Tail(self.spec.block, reach)
 
@@ -42,4 +44,5 @@ class QuantizedAveragePooling2D(QuantizedLayer):
 
     def call(self, x: Tensor) -> Tensor:
         ones = ops.ones((*self.pool.size, x.shape[-1], 1), self.carrier)
-        return self.tail(depthwise(pad(ops.cast(x, self.carrier), self.pool.pads, 0.0), ones, self.pool.strides, "valid"))
+        sums = depthwise(pad(ops.cast(x, self.carrier), self.pool.pads, 0.0), ones, self.pool.strides, "valid")
+        return self.tail(sums if self.pool.padded else ops.multiply(sums, ops.cast(self.factors[..., None], self.carrier)))

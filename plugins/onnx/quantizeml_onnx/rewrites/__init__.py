@@ -35,6 +35,7 @@ from . import (
     pad,
     products,
     rows,
+    select,
     static_reshape,
     sum,
     transposed_flatten,
@@ -81,6 +82,7 @@ BUILTIN_REWRITES: tuple[Rewrite, ...] = (
     channels_first.MERGE,
     sum.REWRITE,
     concat.REWRITE,
+    select.REWRITE,
 )
 
 
