@@ -113,7 +113,7 @@ def _arrays(block: Block, layer: LayerPlan, solution: Solution, source: Format |
     if block.kind in LINEAR:
         assert source is not None
         arrays |= _linear_arrays(block, layer, solution, source, mantissa)
-    if block.activation and block.activation.bound is not None and solution.acc_step is not None:
+    if block.activation and not block.activation.is_table and block.activation.bound is not None and solution.acc_step is not None:
         arrays |= _bound_arrays(block.activation.bound, solution, mantissa)
     if solution.table_steps is not None:
         assert block.activation is not None

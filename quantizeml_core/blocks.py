@@ -91,7 +91,8 @@ MOVES = frozenset({"buffer", "concat", "select", "upsample2d"})
 
 @dataclass(frozen=True)
 class Activation:
-    """A function applied to the accumulator. `relu` may have a `bound`; every other name is a table (LUT), `alpha` its parameter."""
+    """A function applied to the accumulator. `relu` may have a `bound`; every other name is a table (LUT), `alpha` its parameter; `clip` is from `alpha`
+    to `bound`."""
 
     name: str
     bound: float | None = None

@@ -144,13 +144,13 @@ class _Solver:
         """The smallest step at which the weights fit their bits and the worst case fits the accumulator, finer than the output only by what it can hold."""
         source = self.formats[block.inputs[0]]
         step = np.concatenate([self.scheme.weight_step(w.reshape(len(w), -1), layer.weight_bits or 8) for _, w in folded_filters(block, source.step)])
-        bias = np.abs(block.arrays.get("bias", np.zeros(1)))
+        bias, weighted = np.abs(block.arrays.get("bias", np.zeros(1))), step > 0
         useful = self._target_step(block, layer) * area * 2.0 ** (OUTPUT_HEADROOM - layer.buffer_bits)
         free = np.maximum(step, bias * 2.0**-BIAS_BITS)
         step = np.maximum(free, useful)
         step, limit = np.where(step > 0, step, EMPTY_STEP), (_furthest(source), layer.buffer_bits)
         fitting = np.concatenate([_fitting(step[rows], w, of_filters(bias, rows), *limit) for rows, w in folded_filters(block, source.step)])
-        self.widened[block.name] = int(np.ceil(np.log2((fitting / np.where(free > 0, free, fitting)).max())))
+        self.widened[block.name] = int(np.ceil(np.log2(np.where(weighted, fitting / np.where(weighted, free, 1.0), 1.0).max())))
         return fitting
 
     def _target_step(self, block: Block, layer: LayerPlan) -> Floats:

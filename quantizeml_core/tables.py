@@ -48,7 +48,7 @@ FUNCTIONS: Mapping[str, Callable[[Floats, float], Floats]] = {
     "swish": lambda x, alpha: x * _sigmoid(x),
     "tanh": lambda x, alpha: np.tanh(x),
 }
-"""By name, each a function of x and of the activation's `alpha`, which only `elu` and `leaky_relu` read."""
+"""By name, each a function of x and of the activation's `alpha`, which only `elu` and `leaky_relu` read. `clip` has two parameters: see `apply`."""
 
 
 def indices() -> Ints:
@@ -59,7 +59,14 @@ def indices() -> Ints:
 
 def evaluate(activation: Activation, step_in: float) -> Floats:
     """The function at every index, in storage order."""
-    return FUNCTIONS[activation.name](indices() * step_in, activation.alpha or 0.0)
+    return apply(activation, indices() * step_in)
+
+
+def apply(activation: Activation, x: Floats) -> Floats:
+    """The function itself."""
+    if activation.name == "clip":
+        return np.clip(x, activation.alpha, activation.bound)
+    return FUNCTIONS[activation.name](x, activation.alpha or 0.0)
 
 
 def table(activation: Activation, step_in: float, step_table: float) -> Ints:

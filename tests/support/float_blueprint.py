@@ -10,7 +10,7 @@ from quantizeml_core import local_response
 from quantizeml_core.blocks import LINEAR, Block, Pool
 from quantizeml_core.blueprint import Blueprint
 from quantizeml_core.kernels import channel_first
-from quantizeml_core.tables import FUNCTIONS
+from quantizeml_core.tables import apply
 
 
 def run(blueprint: Blueprint, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -98,7 +98,7 @@ def _post(block: Block, value: np.ndarray) -> np.ndarray:
     if pool and pool.kind == "max":
         value = _max_pool(value, pool)
     if activation and activation.is_table:
-        value = FUNCTIONS[activation.name](value, activation.alpha or 0.0)
+        value = apply(activation, value)
     elif activation:
         value = np.clip(value, 0, np.inf if activation.bound is None else activation.bound)
     return value.mean(axis=(2, 3), keepdims=True) if pool and pool.kind == "gap" else value

@@ -34,7 +34,8 @@ PARAMETERS = {
     "LUT_values": ("table", "_LUT"), "max_value": ("bound", "_max_value"), "Xs": ("x_shift", "_x1_shift"), "Ys": ("y_shift", "_x2_shift"),
     "SquareScale": ("square_multiplier", "_M_square"), "SquareShift": ("square_shift", "_S_square"),
     "ScoreScale": ("score_multiplier", "_M_score"), "ScoreShift": ("score_shift", "_S_score"),
-    "Mask": ("mask", "_mask"), "Table": ("entries", "_table"), "Turn": ("coefficients", "_A"), "Epsilon": ("epsilon", "_epsilon"), "Scale": ("multiplier", "_M"), "Shift": ("shift", "_S_out"),
+    "Mask": ("mask", "_mask"), "Table": ("entries", "_table"), "Turn": ("coefficients", "_A"), "Channels": ("channels", "_channels"),
+    "Epsilon": ("epsilon", "_epsilon"), "Scale": ("multiplier", "_M"), "Shift": ("shift", "_S_out"),
 }
 
 #: block kind -> the parameters of those that have no weights

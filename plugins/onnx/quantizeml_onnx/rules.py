@@ -42,13 +42,13 @@ PRIORITY = 10
 
 TABLES: Mapping[str, str] = {
     "Elu": "elu", "Gelu": "gelu", "HardSigmoid": "hard_sigmoid", "HardSwish": "hard_swish", "LeakyRelu": "leaky_relu", "Sigmoid": "sigmoid",
-    "Swish": "swish", "Tanh": "tanh",
+    "Clamp": "clip", "Swish": "swish", "Tanh": "tanh",
 }
 SLOPES: Mapping[str, float] = {"Elu": 1.0, "LeakyRelu": 0.01}
 """ONNX's default `alpha` of the functions that have one."""
 
 RELU = P("Relu") | P("Clip", guards.clip)
-TABLE = (P("Elu") | P("Gelu", guards.gelu) | P("HardSigmoid", guards.hard_sigmoid) | P("HardSwish") | P("LeakyRelu") | P("Sigmoid")
+TABLE = (P("Clamp") | P("Elu") | P("Gelu", guards.gelu) | P("HardSigmoid", guards.hard_sigmoid) | P("HardSwish") | P("LeakyRelu") | P("Sigmoid")
          | P("Swish", guards.swish) | P("Tanh"))
 MAX_POOL = P("MaxPool", guards.max_pool)
 GLOBAL_POOL = P("GlobalAveragePool", guards.global_pool)
@@ -249,13 +249,15 @@ def _activation(match: Match) -> Activation | None:
     if clip := match.find("Clip"):
         bound = guards.clip_bounds(match.view, clip)[1]
         return Activation("relu", bound=None if np.isinf(bound) else bound)
-    return _table(match.find(*TABLES))
+    return _table(match.view, match.find(*TABLES))
 
 
-def _table(node: Node | None) -> Activation | None:
+def _table(view: OnnxView, node: Node | None) -> Activation | None:
     if node is None:
         return None
     attributes = node.native.attributes
+    if node.op == "Clamp":
+        return Activation("clip", *(float(operand(view, node, i).reshape(())) for i in (2, 1)))
     name = "gelu_tanh" if attributes.get_string("approximate", "none") == "tanh" else TABLES[node.op]
     return Activation(name, alpha=attributes.get_float("alpha", SLOPES[node.op]) if node.op in SLOPES else None)
 

@@ -303,6 +303,7 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "Max": lambda x, a: np.maximum.reduce(np.broadcast_arrays(*x)),
     "Relu": lambda x, a: np.maximum(x[0], 0),
     "Clip": _clip,
+    "Clamp": _clip,
     "LeakyRelu": lambda x, a: np.where(x[0] < 0, a.get("alpha", 0.01) * x[0], x[0]),
     "PRelu": lambda x, a: np.where(x[0] < 0, x[1] * x[0], x[0]),
     "Sigmoid": lambda x, a: _sigmoid(x[0]),

@@ -1,6 +1,7 @@
 """Functions that ONNX has no operation for (or only since a recent opset), as model-local functions of domain `quantizeml`.
 
     Swish(x) = x * Sigmoid(x)     HardSwish(x) = x * max(0, min(1, x / 6 + 1 / 2))     Gelu(x) = x * (1 + erf(x / sqrt(2))) / 2
+    Clamp(x, low, high) = Clip(x, low, high)
     Tokens(x, pads, table) = Pad(Reshape(x; N, C, 1, H W), pads) + table
     Attention(q, k, v, heads, scale, whole) = softmax(q k^T scale) v, head by head; heads [0, h, C / h, -1], whole [0, C, 1, -1]
     Product(x, y) = y x, TurnedProduct(x, y) = y^T x of x (N, K, 1, T) and y (N, S, 1, K) or (N, K, 1, S), without the axis of size 1
@@ -61,6 +62,10 @@ def _gelu(x: ir.Value) -> list[ir.Node]:
     return [root, one, half, scaled, erf, gate, product, ir.node("Mul", [product.outputs[0], half.outputs[0]])]
 
 
+def _clamp(x: ir.Value, low: ir.Value, high: ir.Value) -> list[ir.Node]:
+    return [ir.node("Clip", [x, low, high])]
+
+
 def _tokens(x: ir.Value, pads: ir.Value, table: ir.Value) -> list[ir.Node]:
     shape = ir.node("Constant", [], {"value": ir.tensor(np.array([0, 0, 1, -1]))})
     row = ir.node("Reshape", [x, shape.outputs[0]])
@@ -105,6 +110,6 @@ def _multiplied(x: ir.Value, other: ir.Value, perm: tuple[int, ...]) -> list[ir.
 
 
 BODIES: Mapping[str, Callable[..., list[ir.Node]]] = {
-    "Swish": _swish, "HardSwish": _hard_swish, "Gelu": _gelu, "Tokens": _tokens, "Attention": _attention, "MaskedAttention": _masked,
+    "Swish": _swish, "HardSwish": _hard_swish, "Gelu": _gelu, "Clamp": _clamp, "Tokens": _tokens, "Attention": _attention, "MaskedAttention": _masked,
     "Product": _product, "TurnedProduct": _turned_product,
 }

@@ -1,41 +1,73 @@
-"""A BatchNormalization that no neighbour can take in: a depthwise convolution of one pixel.
+"""An affine map of the channels that no neighbour can take in, however it is spelled: a depthwise convolution of one pixel.
 
     s x + o = Conv(x, diag(s)) + o        kernel (C, 1, 1, 1), group C; 4-D tensors only
 
-Not at a model input, where it is a rescaling of the samples. Only for targets with capability `depthwise2d.pointwise`.
+A chain of BatchNormalization, Mul, Div, Add and Sub with constants is one map. Not at a model input, where it is a rescaling of the samples, and not where what
+follows may be the rest of an activation's spelling. Only for targets with capability `depthwise2d.pointwise`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import onnx_ir as ir
 
-from . import linear
-from .batch_normalization import affine
-from .entry import PASSED
-from .graph import dims
+from . import batch_normalization, linear
+from .affine import ANCHORS, affine
+from .entry import from_input
+from .graph import dims, is_constant, per_channel, private
 from .model import Op, Proposal, Refusal, Rewrite
+
+FOLLOWING = frozenset({"AveragePool", "Concat", "Conv", "ConvTranspose", "Flatten", "Gather", "GlobalAveragePool", "LeakyRelu", "MaxPool", "PRelu", "Relu", "Resize"})
+"""What may read a map that is spelled with elementary operations: nothing of which activations are made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """scale x + offset, (C,) each, and the nodes that spell it."""
+
+    x: ir.Value
+    scale: np.ndarray
+    offset: np.ndarray
+    nodes: tuple[ir.Node, ...]
 
 
 def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     """The depthwise convolution."""
-    x, found = node.inputs[0], affine(node)
-    shape = dims(x)
-    if isinstance(found, Refusal) or _at_entry(x) or linear.linear_producer(x) is not None:
+    found = _chain(node) if node.op_type == "BatchNormalization" or _ends(node) else None
+    if found is None or from_input(found.x) or linear.linear_producer(found.x) is not None:
         return None
+    shape = dims(found.x)
     if shape is None or len(shape) != 4 or shape[1] is None or shape[1] < 2:
-        return Refusal("its input is not 4-D or has an unknown number of channels")
-    scale, offset = found
+        return Refusal("its input is not 4-D or has an unknown number of channels") if node.op_type == "BatchNormalization" else None
     attributes = {"kernel_shape": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1), "dilations": (1, 1), "group": shape[1]}
-    return Proposal((node,), Op("Conv", (x, scale.reshape(-1, 1, 1, 1), offset), attributes, name=node.name, shape=shape))
+    name = found.nodes[-1].name or ""
+    return Proposal(found.nodes, Op("Conv", (found.x, found.scale.reshape(-1, 1, 1, 1), found.offset), attributes, name=name, shape=shape))
 
 
-def _at_entry(value: ir.Value) -> bool:
-    """Whether nothing but rescalings and moves stands between the model input and here."""
-    node = value.producer()
-    while node is not None and node.op_type in PASSED:
-        value = next((v for v in node.inputs if v is not None and not v.is_initializer()), value)
-        node = value.producer()
-    return node is None
+def _ends(node: ir.Node) -> bool:
+    """Whether everything that reads an elementary operation is plain: layers, and sums and products of computed tensors."""
+    readers = node.outputs[0].consumers()
+    return bool(readers) and all(r.op_type in FOLLOWING or r.op_type in ("Add", "Sum") and not any(is_constant(v) for v in r.inputs) for r in readers)
 
 
-REWRITE = Rewrite("depthwise_normalization", rewrite, ("BatchNormalization",))
+def _chain(node: ir.Node) -> Map | None:
+    """The longest chain that ends here."""
+    last = _map(node)
+    before = None if last is None or not private(last.x) or last.x.producer() is None else _chain(last.x.producer())
+    return last if before is None else Map(before.x, before.scale * last.scale, before.offset * last.scale + last.offset, (*before.nodes, node))
+
+
+def _map(node: ir.Node) -> Map | None:
+    if node.op_type == "BatchNormalization":
+        found = batch_normalization.affine(node)
+        return None if isinstance(found, Refusal) else Map(node.inputs[0], *found, (node,))
+    found, shape = affine(node), dims(node.outputs[0])
+    if found is None or shape is None or len(shape) != 4 or shape[1] is None:
+        return None
+    scale, offset = (per_channel(c, 4, shape[1]) for c in (found.scale, found.offset))
+    return None if scale is None or offset is None else Map(found.data, scale, offset, (node,))
+
+
+REWRITE = Rewrite("depthwise_normalization", rewrite, (*ANCHORS, "BatchNormalization"))
