@@ -1,4 +1,5 @@
-"""How a model input enters the quantized region: Cast, Transpose, and arithmetic with constants, in any order, become one `input` block.
+"""How a model input enters the quantized region: Cast, Transpose, the Unsqueeze of a series, and arithmetic with constants, in any order, become one
+`input` block.
 
     region value = raw * scale + offset       scale, offset (C,), raw transposed by `perm` to channel-first
 
@@ -75,7 +76,8 @@ def _absorbed(view: OnnxView, tensor: str, name: str, chain: tuple[Node, ...]) -
         state = STEPS[node.op](view, node, state)
         if state is None:
             return None
-    channels = shape[state.perm[1]]
+    wide = shape if len(state.perm) == len(shape) else (shape[0], 1, *shape[1:])
+    channels = wide[state.perm[1]]
     if not state.axes <= {state.perm[1]} or not state.invertible or (state.touched and channels is None):
         return None
     arrays = {k: np.broadcast_to(v, channels) for k, v in (("scale", state.scale), ("offset", state.offset))} if state.touched else {}
@@ -93,6 +95,14 @@ def _cast(view: OnnxView, node: Node, state: Affine) -> Affine | None:
 def _transpose(view: OnnxView, node: Node, state: Affine) -> Affine | None:
     perm = ints(node, "perm", tuple(reversed(range(len(state.perm)))))
     return replace(state, perm=tuple(state.perm[i] for i in perm)) if perm[0] == 0 else None
+
+
+def _unsqueeze(view: OnnxView, node: Node, state: Affine) -> Affine | None:
+    """A series (N, C, L) as an image of one row: the new axis is the native axis 1, those behind it move on."""
+    axes = operand(view, node, 1)
+    if state.perm != (0, 1, 2) or axes is None or axes.tolist() not in ([2], [-2]):
+        return None
+    return replace(state, perm=(0, 2, 1, 3), axes=frozenset(a + (a > 0) for a in state.axes))
 
 
 def _arithmetic(update: Callable[[Affine, np.ndarray, bool], Affine | None]) -> Callable[[OnnxView, Node, Affine], Affine | None]:
@@ -127,6 +137,6 @@ def _sub(s: Affine, c: np.ndarray, swapped: bool) -> Affine:
 
 
 STEPS: Mapping[str, Callable[[OnnxView, Node, Affine], Affine | None]] = {
-    "Cast": _cast, "Transpose": _transpose,
+    "Cast": _cast, "Transpose": _transpose, "Unsqueeze": _unsqueeze,
     "Mul": _arithmetic(_mul), "Div": _arithmetic(_div), "Add": _arithmetic(_add), "Sub": _arithmetic(_sub),
 }

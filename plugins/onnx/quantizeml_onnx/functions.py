@@ -59,8 +59,11 @@ def dequantizer(count: int, opset: int) -> onnx.FunctionProto:
 
 
 def _input(program: Program, block: Block) -> Body:
-    lines = ("f = Cast <to = 1> (X)", "t = Transpose <perm: ints = @perm> (f)", "Z = QuantizeLinear <axis = 1> (t, scale, zp)")
-    return Body("", lines, ("perm",))
+    """A series is an image of one row: its second axis is new."""
+    series = len(program.shapes[block.inputs[0]]) < len(program.shapes[block.output])
+    first = ["one = Constant <value_ints = [1]> ()", "g = Cast <to = 1> (X)", "f = Unsqueeze (g, one)"] if series else ["f = Cast <to = 1> (X)"]
+    lines = (*first, "t = Transpose <perm: ints = @perm> (f)", "Z = QuantizeLinear <axis = 1> (t, scale, zp)")
+    return Body("series" if series else "", lines, ("perm",))
 
 
 def _resume(program: Program, block: Block) -> Body:

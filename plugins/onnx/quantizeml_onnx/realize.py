@@ -54,6 +54,8 @@ def from_program(program: Program, config: Mapping[str, Any] | None = None, name
 
 def _native_shape(program: Program, block: Block) -> list[int | None]:
     """The layout a model input has before the input block's transposition."""
+    if len(series := program.shapes[block.inputs[0]]) < len(block.perm):
+        return list(series)
     shape = program.shapes[block.output]
     return [shape[block.perm.index(axis)] for axis in range(len(shape))] if block.perm else list(shape)
 

@@ -96,7 +96,9 @@ def _shapes(view: OnnxView, entries: Iterable[Entry], blocks: Iterable[Block]) -
     shapes: dict[str, Shape] = {}
     for block in (e.block for e in entries):
         native = view.shape(block.inputs[0]) or ()
-        shapes[block.inputs[0]] = shapes[block.output] = _free_batch(tuple(native[i] for i in block.perm) or native)
+        wide = native if len(block.perm) <= len(native) else (native[0], 1, *native[1:])
+        shapes[block.output] = _free_batch(tuple(wide[i] for i in block.perm) or native)
+        shapes[block.inputs[0]] = shapes[block.output] if wide is native else _free_batch(native)
     for block in (b for b in blocks if b.kind == "resume"):
         shapes[block.inputs[0]] = shapes[block.output] = _free_batch(view.shape(block.inputs[0]) or ())
     for tensor in (t for b in blocks for t in (*b.inputs, b.output) if t not in shapes):

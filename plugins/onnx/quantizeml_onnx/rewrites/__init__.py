@@ -33,6 +33,7 @@ from . import (
     leaky_relu,
     lone_normalization,
     noop,
+    one_row,
     pad,
     products,
     rows,
@@ -89,6 +90,9 @@ BUILTIN_REWRITES: tuple[Rewrite, ...] = (
     sum.REWRITE,
     concat.REWRITE,
     select.REWRITE,
+    one_row.WINDOWS_TO_ROW,
+    one_row.ELEMENTS_TO_ROW,
+    one_row.MEAN_TO_ROW,
 )
 
 

@@ -66,8 +66,17 @@ def pad(x: np.ndarray, pads: tuple[int, ...], fill: float) -> np.ndarray:
     return grown[tuple(slice(max(-b, 0), n - max(-e, 0)) for b, e, n in zip(begins, ends, grown.shape, strict=True))]
 
 
+def one_row(attributes: Attributes) -> dict[str, Any]:
+    """Attributes of a window along one axis, for an image of one row."""
+    found = dict(attributes)
+    found |= {name: (1, *found[name]) for name in ("kernel_shape", "strides", "dilations") if name in found}
+    return found | ({"pads": (0, found["pads"][0], 0, found["pads"][1])} if "pads" in found else {})
+
+
 def conv(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, attributes: Attributes) -> np.ndarray:
-    """y[n, f] = sum over channels of the group and taps of weight[f, c, i, j] * x[n, c, .] + bias[f]."""
+    """y[n, f] = sum over channels of the group and taps of weight[f, c, i, j] * x[n, c, .] + bias[f]; a series is an image of one row."""
+    if x.ndim == weight.ndim == 3:
+        return conv(x[:, :, None], weight[:, :, None], bias, one_row(attributes))[:, :, 0]
     groups = int(attributes.get("group", 1))
     if weight.ndim != 4 or x.shape[1] != groups * weight.shape[1] or weight.shape[0] % groups:
         raise Unprovable("a convolution whose weight and groups do not fit its input")
@@ -98,7 +107,9 @@ def matmul(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def pool(x: np.ndarray, attributes: Attributes, reduce: Callable[[np.ndarray], np.ndarray], fill: float) -> np.ndarray:
-    """Reduces the stacked pixels of every window."""
+    """Reduces the stacked pixels of every window; a series is an image of one row."""
+    if x.ndim == 3:
+        return pool(x[:, :, None], one_row(attributes), reduce, fill)[:, :, 0]
     if attributes.get("ceil_mode", 0):
         raise Unprovable("ceil_mode")
     return reduce(np.stack([part for _, _, part in taps(x, tuple(attributes["kernel_shape"]), attributes, fill)]))
