@@ -29,7 +29,7 @@ JOIN = HEAD + f"(float[N,6,4,4] y, float[N,4,6,6] l) {WEIGHTS} {{ c = Conv (x, w
 TAIL = HEAD + f"(float[N,4,6,6] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} m = Relu (l) y = MaxPool <kernel_shape = [1,1]> (m) }}"
 ENTRY = HEAD + f"(float[N,4,6,6] y) {WEIGHTS} {{ s = Softplus (x) y = Conv (s, w) }}"
 FUSED = HEAD + "(float[N,5] y) <float[4,3,3,3] w, float[4,5] d> { c = Conv (x, w) r = Relu (c)" \
-    " m = AveragePool <kernel_shape = [6,6], pads = [1,1,0,0], strides = [6,6]> (r) f = Flatten (m) y = Gemm (f, d) }"
+    ' s = Constant <value_floats = [1.0, 1.0, 0.16666667, 0.16666667]> () m = Resize <mode = "linear"> (r, , s) f = Flatten (m) y = Gemm (f, d) }'
 TABLE = HEAD + f"(float[N,6,4,4] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} s = Sigmoid (l) y = Conv (s, v) }}"
 REGIONS = {"a table first": TABLE, "one": ONE, "two": TWO, "join": JOIN, "entry": ENTRY, "an operation that onnxruntime would fuse": FUSED}
 

@@ -108,7 +108,7 @@ EQUAL = {
     "clip_unbounded": (17, "(float[N,3] x) => (float[N,3] y) { a = Clip(x) y = Relu(a) }", {}, "Relu"),
     "relu_of_relu": (17, "(float[N,3] x) => (float[N,3] y) { a = Relu(x) y = Relu(a) }", {}, "Relu"),
     "clip_of_disjoint_clip": (17, "(float[N,3] x) => (float[N,3] y) <float a = {-3.0}, float b = {-1.0}, float c = {1.0}, float d = {2.0}> "
-                                  "{ t = Clip(x, a, b) y = Clip(t, c, d) }", {}, "Clip"),
+                                  "{ t = Clip(x, a, b) y = Clip(t, c, d) }", {}, "Clamp"),
     "swish": (17, "(float[N,3] x) => (float[N,3] y) { s = Sigmoid(x) y = Mul(s, x) }", {}, "Swish"),
     "swish_after_add": (17, "(float[N,3] p, float[N,3] q) => (float[N,3] y) { x = Add(p, q) s = Sigmoid(x) y = Mul(x, s) }", {}, "Add Swish"),
     "hard_swish_hard_sigmoid": (14, "(float[N,3] x) => (float[N,3] y) { s = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(x, s) }", {},
@@ -234,8 +234,8 @@ REFUSED = {
                          "it multiplies tensors of rank 3 and 2, only (N, C) by (C, F) is a dense layer"),
     "matmul_of_two_tensors": ("(float[N,4] x, float[4,5] w) => (float[N,5] y) { y = MatMul(x, w) }", {}, "matmul_to_gemm",
                               "its second operand is no constant"),
-    "prelu_slopes": ("(float[N,3,2,2] x) => (float[N,3,2,2] y) { y = PRelu(x, s) }", {"s": (3, 1, 1)}, "prelu_to_leaky_relu",
-                     "its slopes differ between channels, only one common slope can be quantized"),
+    "prelu_slopes": ("(float[N,3,2,2] x) => (float[N,3,2,2] y) { y = PRelu(x, s) }", {"s": (3, 1, 1)}, "slopes_to_halves",
+                     "its slopes differ between channels and no convolution before it is free to split them"),
     "almost_gelu": ("(float[N,3] x) => (float[N,3] y) <float r = {1.4142}, float o = {1.0}, float h = {0.5}> "
                     "{ a = Div(x, r) e = Erf(a) p = Add(e, o) m = Mul(x, p) y = Mul(m, h) }", {}, "recognize_activation", "it is not equal"),
     "reshape_to_the_batch": ("(float[N,2,3] x, float[M,4] z) => (float[P,Q] y) <int64[1] m = {6}> "

@@ -243,7 +243,7 @@ def test_modes_that_repeat_pixels_do(mode: str, nearest: str, factor: int) -> No
 
 C, DW = "conv2d (quantizeml-onnx)", "depthwise2d (quantizeml-onnx)"
 NEAREST = "no rule covers it. Nearest: "
-POST = "Clip, Elu, Gelu, GlobalAveragePool, HardSigmoid, HardSwish, LeakyRelu, MaxPool, Relu, Sigmoid, Swish or Tanh"
+POST = "Clamp, Clip, Elu, Gelu, GlobalAveragePool, HardSigmoid, HardSwish, LeakyRelu, MaxPool, Relu, Sigmoid, Swish or Tanh"
 CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 and an upper bound above it can be quantized"
 
 
@@ -258,8 +258,6 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
      "give the model an input shape."),
     ("y = Conv(x, z)", "float[N,3,8,8] x, float[4,3,3,3] z",
      f"(Conv): {NEAREST}{C} refuses it: its weight is computed by the model, {CONSTANT}."),
-    ("c = Conv(x, w) y = MaxPool<kernel_shape=[2,2], ceil_mode=1>(c)", IMAGE,
-     f"(MaxPool): {NEAREST}{C} refuses it: its ceil_mode is 1, only windows that fit (ceil_mode 0) can be quantized."),
     ("c = Conv(x, w) y = MaxPool<kernel_shape=[2,2], dilations=[2,2]>(c)", IMAGE,
      f"(MaxPool): {NEAREST}{C} refuses it: its dilations are (2, 2), only 1 can be quantized."),
     ("c = Conv(x, w) y = Clip(c, minus, six)", IMAGE,
@@ -301,16 +299,14 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
     ("c = Conv(x, w) p = GlobalAveragePool(c) f = Flatten(p) d = Gemm<transB=1>(f, gd) y = Mul(d, c)", IMAGE,
      f"(Mul): {NEAREST}multiply (quantizeml-onnx) refuses it: it multiplies shapes (None, 6) and (None, 4, 6, 6), "
      "only such of one rank, axes equal or 1, can be quantized."),
-    ("c = Conv(x, w) y = AveragePool<kernel_shape=[2,2], pads=[1,1,0,0]>(c)", IMAGE,
-     f"(AveragePool): {NEAREST}pool2d (quantizeml-onnx) refuses it: its windows count fewer pixels at the border (count_include_pad is 0), "
-     "only windows of one size can be quantized."),
     ("c = Conv(x, w) y = ConvTranspose<group=2>(c, wt)", IMAGE,
      f"(ConvTranspose): {NEAREST}conv_transpose2d (quantizeml-onnx) refuses it: it has 2 groups, only 1 can be quantized."),
     ("c = Conv(x, w) y = ConvTranspose<strides=[2,2], output_shape=[12,12]>(c, wt)", IMAGE,
      f"(ConvTranspose): {NEAREST}conv_transpose2d (quantizeml-onnx) refuses it: its pads are negative or hang on the output's size "
      "in a way that leaves their order open: export it with explicit pads."),
-    ("c = Conv(x, w) y = AveragePool<kernel_shape=[2,2], ceil_mode=1>(c)", IMAGE,
-     f"(AveragePool): {NEAREST}pool2d (quantizeml-onnx) refuses it: its ceil_mode is 1, only windows that fit (ceil_mode 0) can be quantized."),
+    ("c = Conv(x, w) y = AveragePool<kernel_shape=[2,2], strides=[2,2], pads=[1,1,0,0], count_include_pad=1, ceil_mode=1>(c)", IMAGE,
+     f"(AveragePool): {NEAREST}pool2d (quantizeml-onnx) refuses it: it counts padded pixels but not those that its ceil_mode adds, "
+     "only all or none can be quantized."),
     (f"c = Conv(x, w) y = {ASYMMETRIC}(c, , f2h)", IMAGE,
      "(Resize): " + NEAREST + "upsample2d (quantizeml-onnx) refuses it: its factors are not whole numbers in height and width of images of a known size."),
     ('c = Conv(x, w) y = Resize<mode="linear">(c, , f22)', IMAGE,

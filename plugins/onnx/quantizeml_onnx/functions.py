@@ -59,11 +59,16 @@ def dequantizer(count: int, opset: int) -> onnx.FunctionProto:
 
 
 def _input(program: Program, block: Block) -> Body:
-    """A series is an image of one row: its second axis is new."""
-    series = len(program.shapes[block.inputs[0]]) < len(program.shapes[block.output])
+    """Transposed to channel-first and quantized; of a series, the second axis is new."""
+    series = is_series(program, block)
     first = ["one = Constant <value_ints = [1]> ()", "g = Cast <to = 1> (X)", "f = Unsqueeze (g, one)"] if series else ["f = Cast <to = 1> (X)"]
     lines = (*first, "t = Transpose <perm: ints = @perm> (f)", "Z = QuantizeLinear <axis = 1> (t, scale, zp)")
     return Body("series" if series else "", lines, ("perm",))
+
+
+def is_series(program: Program, block: Block) -> bool:
+    """Whether a model input has one axis less than its block, which takes images."""
+    return len(program.shapes.get(block.inputs[0], block.perm)) < len(block.perm)
 
 
 def _resume(program: Program, block: Block) -> Body:

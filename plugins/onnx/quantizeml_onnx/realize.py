@@ -17,6 +17,7 @@ from quantizeml_core.program import Program
 from . import contract
 from .emit import Emitted, emit
 from .frames import kept
+from .functions import is_series
 from .order import order
 from .quantized import is_block
 
@@ -54,8 +55,8 @@ def from_program(program: Program, config: Mapping[str, Any] | None = None, name
 
 def _native_shape(program: Program, block: Block) -> list[int | None]:
     """The layout a model input has before the input block's transposition."""
-    if len(series := program.shapes[block.inputs[0]]) < len(block.perm):
-        return list(series)
+    if is_series(program, block):
+        return list(program.shapes[block.inputs[0]])
     shape = program.shapes[block.output]
     return [shape[block.perm.index(axis)] for axis in range(len(shape))] if block.perm else list(shape)
 

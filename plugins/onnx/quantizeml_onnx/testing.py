@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
-from quantizeml_core.api import quantize_model
+from quantizeml_core.api import quantize_model, survey_model
 from quantizeml_core.match import stop_message
 from quantizeml_core.testing import Feeds, Verdict
 from quantizeml_core.testing import judge as judged
@@ -25,6 +26,13 @@ def boundaries(model: onnx.ModelProto, feeds: Feeds) -> Mapping[str, np.ndarray]
     return {renamed.get(t, t): v for t, v in tensors(model, wanted, feeds).items()}
 
 
+def _floats(graph: ir.Model, tensors: list[str], feeds: Feeds) -> dict[str, np.ndarray]:
+    """Those of the tensors that a float graph computes."""
+    written = {v.name for node in graph.graph for v in node.outputs}
+    found = [t for t in tensors if t in written]
+    return run_float(graph, found, feeds) if found else {}
+
+
 def judge(model: onnx.ModelProto, samples: np.ndarray, target: str = "generic", count: int = 8, islands: bool = False) -> Verdict:
     """Quantize a model of one input to 8 bits, compare integers in onnxruntime, and every block with the float network.
 
@@ -33,8 +41,7 @@ def judge(model: onnx.ModelProto, samples: np.ndarray, target: str = "generic", 
     """
     result = quantize_model(model, samples=samples, target=target, islands=islands)
     feeds = {model.graph.input[0].name: np.asarray(samples[:count], np.float32)}
-    original = prepare(model)
-    written = {v.name for node in original.graph for v in node.outputs}
-    tensors = [b.output for b in result.program.blocks if b.output in written]
-    floats = run_float(original, tensors, feeds)
+    tensors = [b.output for b in result.program.blocks if b.kind != "input"]  # a rescaling of the samples is in the layers behind
+    floats = _floats(prepare(model), tensors, feeds)
+    floats |= _floats(survey_model(model, target=target).state.sanitized, [t for t in tensors if t not in floats], feeds)
     return judged(result.program, feeds, lambda given: boundaries(result.model, given), floats, tuple(map(stop_message, result.blueprint.stops)))

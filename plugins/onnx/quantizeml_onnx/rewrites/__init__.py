@@ -88,6 +88,7 @@ BUILTIN_REWRITES: tuple[Rewrite, ...] = (
     channels_first.REWRITE,
     channels_first.MERGE,
     sum.REWRITE,
+    sum.TWICE,
     concat.REWRITE,
     select.REWRITE,
     one_row.WINDOWS_TO_ROW,

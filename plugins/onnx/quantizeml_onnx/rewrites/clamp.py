@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from . import linear
-from .clip import UNBOUNDED, bounds
+from .clip import ANCHORS, UNBOUNDED, bounds
 from .functions import DOMAIN
 from .graph import attribute, attributes, constant, dims, operand, per_channel, private, producer
 from .model import Op, Proposal, Refusal, Rewrite
@@ -19,8 +19,8 @@ from .model import Op, Proposal, Refusal, Rewrite
 
 def clamp(node: ir.Node) -> Proposal | Refusal | None:
     """The function whose table is the clip."""
-    found = bounds(node)
-    if found is None or found[0] == 0 < found[1]:
+    found, readers = bounds(node), node.outputs[0].consumers()
+    if found is None or found[0] == 0 < found[1] or any(reader.op_type in ANCHORS for reader in readers):
         return None
     if found[0] > found[1]:
         return Refusal("its lower bound is above its upper one")

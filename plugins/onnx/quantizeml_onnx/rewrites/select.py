@@ -1,6 +1,6 @@
 """Taking channels of an image, in another order, is one Gather along the channels.
 
-    Slice(x; channels) = Gather(x, i)     Reshape(Transpose(Reshape(x; g, C / g); swapped)) = Gather(x, i): a shuffle of channels
+    Slice(x; channels) = Gather(x, i)     Concat(x, x) = Gather(x, (i, i))     Reshape(Transpose(Reshape(x; g, C / g); swapped)) = Gather(x, i): a shuffle of channels
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     before = dims(x)
     if node.op_type == "Slice":
         return _taken(node, before) if before is not None and len(before) == 4 else None
+    if node.op_type == "Concat":
+        return _repeated(node, before) if before is not None and len(before) == 4 and before[1] is not None else None
     turn = producer(x, "Transpose")
     first = None if turn is None else producer(turn.inputs[0], "Reshape")
     return None if first is None else _shuffled(first, turn, node)
@@ -32,6 +34,12 @@ def _taken(node: ir.Node, shape: tuple[int | None, ...]) -> Proposal | Refusal |
     if shape[1] is None:
         return Refusal("its input has an unknown number of channels")
     return _gather((node,), node.inputs[0], np.arange(shape[1])[slice(starts[0], ends[0], (steps or (1,))[0])])
+
+
+def _repeated(node: ir.Node, shape: tuple[int | None, ...]) -> Proposal | None:
+    if len(set(node.inputs)) > 1 or attribute(node, "axis") not in (1, -3):
+        return None
+    return _gather((node,), node.inputs[0], np.tile(np.arange(shape[1]), len(node.inputs)))
 
 
 def _shuffled(first: ir.Node, turn: ir.Node, last: ir.Node) -> Proposal | None:
@@ -49,4 +57,4 @@ def _gather(nodes: tuple[ir.Node, ...], x: ir.Value, channels: np.ndarray) -> Pr
     return Proposal(nodes, Op("Gather", (x, channels.astype(np.int64)), {"axis": 1}), extent="true")
 
 
-REWRITE = Rewrite("channels_to_gather", rewrite, ("Slice", "Reshape"))
+REWRITE = Rewrite("channels_to_gather", rewrite, ("Concat", "Slice", "Reshape"))

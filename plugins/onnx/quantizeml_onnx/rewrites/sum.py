@@ -1,15 +1,16 @@
-"""Sum of several tensors of one shape is a chain of Adds.
+"""Sum of several tensors of one shape is a chain of Adds; a tensor and itself are a product.
 
-    Sum(a, b, c) = Add(Add(a, b), c)
+    Sum(a, b, c) = Add(Add(a, b), c)     Add(x, x) = 2 x
 """
 
 from __future__ import annotations
 
 from functools import reduce
 
+import numpy as np
 import onnx_ir as ir
 
-from .graph import dims
+from .graph import dims, is_constant
 from .model import Op, Proposal, Refusal, Rewrite
 
 
@@ -24,4 +25,11 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     return Proposal((node,), reduce(lambda a, b: Op("Add", (a, b), shape=shape), node.inputs))
 
 
+def twice(node: ir.Node) -> Proposal | None:
+    """The product with two."""
+    x, y = node.inputs
+    return Proposal((node,), Op("Mul", (x, np.asarray(2.0)), shape=dims(x))) if x is y and not is_constant(x) else None
+
+
+TWICE = Rewrite("add_to_itself", twice, ("Add",))
 REWRITE = Rewrite("sum_to_add", rewrite, ("Sum",))

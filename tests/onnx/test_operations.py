@@ -1,0 +1,70 @@
+"""One small network for each operation that exporters write: whole, exact in onnxruntime, and what the float network computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx_text import network
+
+from quantizeml_onnx.testing import judge
+
+IMAGE, SERIES = "float[N,3,9,9] x", "float[N,4,16] x"
+W, V, G = "float[8,3,3,3] w", "float[6,8,1,1] v", "float[8,2,3,3] g"
+CONV = "c = Conv<pads=[1,1,1,1]>(x, w)"
+
+
+def arrays(**values: object) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value, np.float32) for name, value in values.items()}
+
+
+CASES: dict[str, tuple[str, str, str, dict[str, np.ndarray]]] = {
+    "max pooling alone": (IMAGE, W, f"{CONV} m = MaxPool<kernel_shape=[3,3]>(c) n = MaxPool<kernel_shape=[2,2]>(m) y = Relu(n)", {}),
+    "max pooling, size rounded up": (IMAGE, W, f"{CONV} r = Relu(c) y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(r)", {}),
+    "a last window behind the image": (IMAGE, W, f"{CONV} r = Relu(c) y = MaxPool<kernel_shape=[2,2], strides=[3,3], pads=[0,0,1,1], ceil_mode=1>(r)", {}),
+    "average of existing pixels": (IMAGE, W, f"{CONV} r = Relu(c) y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(r)", {}),
+    "average of existing pixels, strided": (IMAGE, W, f"{CONV} y = AveragePool<kernel_shape=[5,3], strides=[2,3], pads=[2,1,1,0]>(c)", {}),
+    "average, size rounded up": (IMAGE, W, f"{CONV} r = Relu(c) y = AveragePool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(r)", {}),
+    "average of padded pixels": (IMAGE, W, f"{CONV} r = Relu(c) y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1], count_include_pad=1>(r)", {}),
+    "clip to both sides": (IMAGE, f"{W}, float a, float b", f"{CONV} y = Clip(c, a, b)", arrays(a=-1, b=0.5)),
+    "clip from above only": (IMAGE, f"{W}, float b", f"{CONV} y = Clip(c, , b)", arrays(b=0.5)),
+    "clip from below only": (IMAGE, f"{W}, float a", f"{CONV} y = Clip(c, a)", arrays(a=-0.25)),
+    "clip away from zero": (IMAGE, f"{W}, float a, float b", f"{CONV} y = Clip(c, a, b)", arrays(a=0.25, b=1)),
+    "a factor behind a bound": (IMAGE, f"{W}, float b, float s", f"{CONV} d = Clip(c, , b) e = Relu(d) y = Div(e, s)", arrays(b=2, s=4)),
+    "slopes per channel": (IMAGE, f"{W}, float[8,1,1] s", f"{CONV} y = PRelu(c, s)", arrays(s=np.linspace(-0.2, 0.7, 8).reshape(8, 1, 1))),
+    "a hard sigmoid of any slope": (IMAGE, W, f"{CONV} y = HardSigmoid<alpha=0.3, beta=0.4>(c)", {}),
+    "split and joined again": (IMAGE, W, f"{CONV} r = Relu(c) a, b = Split<axis=1>(r) s = Sigmoid(a) y = Concat<axis=1>(b, s)", {}),
+    "sliced": (IMAGE, W, f"{CONV} o = Constant<value_ints=[1]>() e = Constant<value_ints=[7]>() t = Constant<value_ints=[2]>() y = Slice(c, o, e, o, t)", {}),
+    "shuffled": (IMAGE, W, f"{CONV} a = Constant<value_ints=[0,2,4,9,9]>() b = Constant<value_ints=[0,8,9,9]>() r = Reshape(c, a)"
+                           " t = Transpose<perm=[0,2,1,3,4]>(r) y = Reshape(t, b)", {}),
+    "gathered": (IMAGE, W, f"{CONV} r = Relu(c) i = Constant<value_ints=[3,0,-1]>() y = Gather<axis=1>(r, i)", {}),
+    "groups": (IMAGE, f"{W}, {G}", f"{CONV} y = Conv<group=4>(c, g)", {}),
+    "dilated": (IMAGE, f"{W}, float[4,8,3,3] d", f"{CONV} y = Conv<dilations=[2,3], pads=[2,3,2,3]>(c, d)", {}),
+    "an even kernel": (IMAGE, "float[8,3,4,2] w", "c = Conv<pads=[2,1,1,0]>(x, w) y = Relu(c)", {}),
+    "added to itself": (IMAGE, W, f"{CONV} r = Relu(c) y = Add(r, r)", {}),
+    "added to a constant": (IMAGE, f"{W}, float[8,1,1] k", f"{CONV} r = Relu(c) a = Add(r, k) y = Relu(a)", {}),
+    "scaled channel by channel": (IMAGE, f"{W}, {V}, float[8,1,1] k", f"{CONV} r = Sigmoid(c) a = Mul(r, k) y = Conv(a, v)", {}),
+    "normalization behind a sum": (IMAGE, f"{W}, {V}, float[8,1,1] m, float[8,1,1] k, float[8,1,1] o",
+                                   f"{CONV} r = Relu(c) s = Add(c, r) a = Sub(s, m) b = Mul(a, k) d = Add(b, o) e = Relu(d) y = Conv(e, v)", {}),
+    "gamma of zero and below": (IMAGE, f"{W}, float[8] k, float[8] o, float[8] m, float[8] q", f"{CONV} y = BatchNormalization(c, k, o, m, q)",
+                                arrays(k=[0, -1, 2, 0.5, -0.5, 1, 1, 0], q=np.full(8, 0.7), o=np.linspace(-1, 1, 8), m=np.linspace(0, 1, 8))),
+    "a dead channel": (IMAGE, W, f"{CONV} r = Relu(c) y = MaxPool<kernel_shape=[2,2]>(r)", arrays(w=np.concatenate([np.zeros((1, 3, 3, 3)), np.ones((7, 3, 3, 3))]))),
+    "a gate": (IMAGE, f"{W}, float[8,8,1,1] u", f"{CONV} p = GlobalAveragePool(c) e = Conv(p, u) q = HardSigmoid<alpha=0.2, beta=0.5>(e) y = Mul(c, q)", {}),
+    "branches at the input": (IMAGE, f"{W}, float[8,3,1,1] u", f"{CONV} d = Conv(x, u) s = Add(c, d) y = Relu(s)", {}),
+    "a sum of three": (IMAGE, f"{W}, float[8,3,1,1] u, float[8,3,1,1] t", f"{CONV} d = Conv(x, u) e = Conv(x, t) y = Sum(c, d, e)", {}),
+    "a series": (SERIES, "float[6,4,3] w, float[6,1,5] d", "c = Conv<pads=[1,1], strides=[2]>(x, w) r = Relu(c) y = Conv<group=6, pads=[4,0]>(r, d)", {}),
+    "a series, pooled and averaged": (SERIES, "float[6,4,3] w, float[6,6] m", "c = Conv<dilations=[2], pads=[4,0]>(x, w) r = Relu(c)"
+                                      " p = MaxPool<kernel_shape=[2], strides=[2]>(r) a = AveragePool<kernel_shape=[3], pads=[1,1]>(p)"
+                                      " g = GlobalAveragePool(a) f = Flatten(g) y = Gemm(f, m)", {}),
+    "a series with a shortcut": (SERIES, "float[4,4,3] w, float[4] k, float[4] o, float[4] e, float[4] q", "n = BatchNormalization(x, k, o, e, q)"
+                                 " c = Conv<pads=[1,1]>(n, w) r = LeakyRelu<alpha=0.1>(c) s = Add(c, r) y = Concat<axis=1>(s, r)", arrays(q=np.ones(4))),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_operation_is_whole_exact_and_faithful(name: str) -> None:
+    entry, weights, body, values = CASES[name]
+    model = network(f"({entry}) => (float[N] y) <{weights}> {{ {body} }}", **values)
+    shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+    x = np.random.default_rng(3).normal(size=(64, *shape)).astype(np.float32)
+    verdict = judge(model, x)
+    assert verdict.passed, verdict.text
