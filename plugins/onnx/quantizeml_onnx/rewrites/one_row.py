@@ -14,7 +14,9 @@ from .model import Expression, Op, Proposal, Refusal, Rewrite
 
 ROW = np.array([2])
 """The axis that a series does not have."""
-WINDOWS = ("AveragePool", "BatchNormalization", "Conv", "GlobalAveragePool", "MaxPool")
+SLIDING = ("AveragePool", "Conv", "MaxPool")
+WINDOWS = (*SLIDING, "BatchNormalization", "GlobalAveragePool")
+"""The last two tell no series from a sequence of tokens: they follow what slides."""
 ELEMENTWISE = ("Add", "Clamp", "Clip", "Concat", "Div", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mul", "PRelu", "Relu", "Sigmoid", "Sub", "Sum",
                "Swish", "Tanh")
 
@@ -22,7 +24,7 @@ ELEMENTWISE = ("Add", "Clamp", "Clip", "Concat", "Div", "Elu", "Gelu", "HardSigm
 def windows(node: ir.Node) -> Proposal | Refusal | None:
     """The same layer on an image of one row."""
     x, before, after = node.inputs[0], dims(node.inputs[0]), dims(node.outputs[0])
-    if before is None or after is None or len(before) != 3:
+    if before is None or after is None or len(before) != 3 or node.op_type not in SLIDING and _squeeze(x) is None:
         return None
     rest: list[Expression | None] = list(node.inputs[1:])
     if node.op_type == "Conv":
