@@ -31,7 +31,8 @@ ENTRY = HEAD + f"(float[N,4,6,6] y) {WEIGHTS} {{ s = Softplus (x) y = Conv (s, w
 FUSED = HEAD + "(float[N,5] y) <float[4,3,3,3] w, float[4,5] d> { c = Conv (x, w) r = Relu (c)" \
     ' s = Constant <value_floats = [1.0, 1.0, 0.16666667, 0.16666667]> () m = Resize <mode = "linear"> (r, , s) f = Flatten (m) y = Gemm (f, d) }'
 TABLE = HEAD + f"(float[N,6,4,4] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} s = Sigmoid (l) y = Conv (s, v) }}"
-REGIONS = {"a table first": TABLE, "one": ONE, "two": TWO, "join": JOIN, "entry": ENTRY, "an operation that onnxruntime would fuse": FUSED}
+SOFTMAX = HEAD + f"(float[N,6,2,2] y) {WEIGHTS} {{ c = Conv (x, w) m = Softmax <axis = 1> (c) k = Conv (m, v) e = Softplus (k) y = Conv (e, u) }}"
+REGIONS = {"a softmax in a file of opset 17": SOFTMAX, "a table first": TABLE, "one": ONE, "two": TWO, "join": JOIN, "entry": ENTRY, "an operation that onnxruntime would fuse": FUSED}
 
 
 def samples(count: int = 16) -> np.ndarray:

@@ -14,6 +14,7 @@ What follows the accumulator is in `tails`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -43,7 +44,16 @@ def function(call: Call, body: Body, inputs: tuple[str, ...], opset: int) -> onn
     imports = f'"" : {opset}' + (f', "{OWN}" : 1' if call.domain == OWN else "")
     text = f'<domain: "{call.domain}", overload: "{body.overload}", opset_import: [{imports}]>\n'
     text += f"{call.op_type} {attributes} ({', '.join(inputs)}) => ({', '.join(body.outputs)}) {{\n" + "\n".join(body.lines) + "\n}"
-    return parser.parse_function(text)
+    return parser.parse_function(text if opset >= AXES_ARE_INPUTS else _AXES.sub(_as_attribute, text))
+
+
+AXES_ARE_INPUTS = 18
+"""The opset from which on ReduceMax takes its axes as an input, as the bodies write it: `last` is [-1], `axes` [1]."""
+_AXES = re.compile(r"ReduceMax \((\w+), (last|axes)\)")
+
+
+def _as_attribute(found: re.Match[str]) -> str:
+    return f"ReduceMax <axes = [{-1 if found[2] == 'last' else 1}]> ({found[1]})"
 
 
 def dequantizer(count: int, opset: int) -> onnx.FunctionProto:
