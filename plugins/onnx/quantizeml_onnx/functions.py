@@ -8,6 +8,7 @@ One op_type may have several bodies (ONNX function overloads); which one a block
               the pairing x86 VNNI multiplies natively.
 - `twin`      a signed output as the difference of two such halves, of W and of -W, each with its own direction of rounding.
 - `float`     depthwise: float32 Conv whose every partial sum stays below 2^24, then the exact tail.
+- `paired`    an addition as a depthwise QLinearConv over its two operands, one above the other (`addition`).
 
 What follows the accumulator is in `tails`.
 """
@@ -27,7 +28,7 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.geometry import common_denominator
 from quantizeml_core.program import Program
 
-from . import response, tails
+from . import addition, response, tails
 from .body import POOL_ATTRIBUTES, Body, activation, after_pool, biased, reach, unsigned
 from .contract import OWN, Call
 from .convolution import conv, transposed
@@ -137,12 +138,10 @@ def _recurrent(program: Program, block: Block) -> Body:
 
 
 def _add(program: Program, block: Block) -> Body:
-    low, high = _add_reach(program, block)
-    small = max(int(high.max()), -int(low.min())) < numerics.FLOAT32_EXACT // 4
-    if "shift" in block.arrays and small and (block.arrays["shift"] >= 0).all() and "bound" not in block.arrays:
-        return _float_add(block)
+    if addition.fits(block):
+        return addition.paired(program, block)
     lines = ["x = Cast <to = 6> (X)", "y = Cast <to = 6> (Y)", "xs = Mul (x, Xs)", "ys = Mul (y, Ys)", "sum = Add (xs, ys)"]
-    return _ended(program, block, lines, (low, high), "")
+    return _ended(program, block, lines, _add_reach(program, block), "")
 
 
 def _multiply(program: Program, block: Block) -> Body:
@@ -313,16 +312,6 @@ def _average_pool(program: Program, block: Block) -> Body:
         lines += [f"factors = Constant <value = int32[{len(factors)}, {factors.shape[1]}] {{{values}}}> ()", "sum = Mul (whole, factors)"]
         key += "n" + "_".join(map(str, (height, width, *block.pool.strides, *block.pool.pads)))
     return _ended(program, block, lines, (like + min(low, 0), like + high), key)
-
-
-def _float_add(block: Block) -> Body:
-    """floor(x xs / 2^k + y ys / 2^k + 0.5): every step is exact in float32. A ReLU is the lower end of the clip."""
-    low, high = (int(v) for v in block.arrays["range"])
-    low = low if block.activation is None else 0
-    lines = ["fx = Cast <to = 1> (Xs)", "fy = Cast <to = 1> (Ys)", "rx = Div (fx, Shift)", "ry = Div (fy, Shift)", "cx = Cast <to = 1> (X)",
-             "cy = Cast <to = 1> (Y)", "mx = Mul (cx, rx)", "my = Mul (cy, ry)", "sum = Add (mx, my)", "half = Constant <value_float = 0.5> ()",
-             "up = Add (sum, half)", *tails.floored("up", "Z", low, high)]
-    return Body(f"f{low}_{high}".replace("-", "m"), tuple(lines))
 
 
 def _dense(program: Program, block: Block) -> Body:
