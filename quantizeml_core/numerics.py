@@ -120,6 +120,22 @@ def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tu
     return fine.all(axis=-1) & (shift >= 1)
 
 
+def float32_agrees_but_ties(multiplier: Ints, shift: Ints, low: int, high: int, reach: tuple[ArrayLike, ArrayLike]) -> NDArray[np.bool_]:
+    """`float32_agrees` for signed outputs, where acc M 2^-f lies between two integers: exact ties may go to the even one.
+
+    Arguments: as there.
+    """
+    at = step_boundaries(multiplier, shift, low, high)
+    y = np.arange(low + 1, high + 1)
+    m, f = np.asarray(multiplier)[:, None], np.maximum(shift, 1)[:, None]
+    scale = multiplier_value(multiplier, shift).astype(np.float32)[:, None]
+    low_acc, high_acc = (np.asarray(r, np.int64)[:, None] for r in reach)
+    tie = at * m == (2 * y - 1) << (f - 1)
+    above, below = np.rint(at.astype(np.float32) * scale) >= y, np.rint((at - 1).astype(np.float32) * scale) < y
+    outside = [(a > high_acc) | (a < low_acc) for a in (at, at - 1)]
+    return ((above | tie | outside[0]) & (below | outside[1])).all(axis=-1) & (shift >= 1)
+
+
 #: Factors that move a float32 ratio by one or two units in its last place: ties go up, or down, nothing else changes.
 LIFT, DROP = np.float32(1 + 2.0**-23), np.float32(1 - 2.0**-23)
 

@@ -1,0 +1,207 @@
+"""Byte forms: a block as a few operators on uint8. A form answers False, having emitted nothing, where it cannot give the block's integers.
+
+    conv2d, depthwise2d     QLinearConv [MaxPool] [Clip]       one float32 product, rounded to even: proven equal, but for ties of signed outputs
+    dense                   QGemm, or MatMulInteger where accumulators leave the network
+    add                     QLinearConv over both operands, as in `quantizeml_onnx.addition`
+    concat, select, upsample2d, and convolutions that change nothing: bytes are moved
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from quantizeml_core import numerics
+from quantizeml_core.blocks import Block
+from quantizeml_core.kernels import KERNELS
+from quantizeml_core.program import Program
+
+from .. import addition, body
+from .graph import MIDDLE, Graph
+from .unchanged import unchanged
+
+Form = Callable[[Graph, Block], bool]
+SPLIT_CHANNELS = 16
+"""Up to so many channels are padded one by one, where each has a value of its own."""
+
+
+def rounds_alike(program: Program, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether rounding once in float32, ties to even, gives the block's integers for every reachable accumulator: after a ReLU all of them, else all but ties."""
+    low, high = (int(v) for v in block.arrays["range"])
+    like = np.zeros(len(block.arrays["weight"]), np.int64)
+    m, f = (np.broadcast_to(block.arrays[n].astype(np.int64), like.shape) for n in ("multiplier", "shift"))
+    if max(-int(reach[0].min()), int(reach[1].max())) >= 2**31:
+        return False
+    if block.activation is not None:
+        return bool(numerics.float32_agrees(m, f, max(low, 0), high, reach).all())
+    return bool(numerics.float32_agrees_but_ties(m, f, low, high, reach).all())
+
+
+def conv(g: Graph, block: Block) -> bool:
+    """A convolution without table or global average."""
+    if unchanged(g.program, block):
+        return _moved(g, block)
+    table, gap = "table" in block.arrays, block.pool is not None and block.pool.kind == "gap"
+    if table or gap or "shift" not in block.arrays or "multiplier" not in block.arrays:
+        return False
+    reach = body.reach(g.program, block)
+    padded = None if not rounds_alike(g.program, block, reach) else _padded(g, block)
+    if padded is None:
+        return False
+    x, zero, pads, extra = padded
+    bias = block.arrays.get("bias", np.zeros(1, np.int64)) + extra
+    weight, weight_zero = g.weight(f"{block.name}/weight", block.arrays["weight"])
+    ratio = g.constant(f"{block.name}/ratio", _ratio(block))
+    last = [g.constant(f"{block.name}/bias", np.broadcast_to(bias, (len(block.arrays["weight"]),)).astype(np.int32))] if np.any(bias) else []
+    y = g.node("QLinearConv", x, g.scalar(1, np.float32), zero, weight, ratio, weight_zero, g.scalar(1, np.float32), g.zero(block.output), *last,
+               group=block.groups, strides=list(block.strides), pads=list(pads))
+    _finish(g, block, _pooled(g, block, y), reach)
+    return True
+
+
+def _ratio(block: Block) -> np.ndarray:
+    exact = numerics.multiplier_value(block.arrays["multiplier"].astype(np.int64), block.arrays["shift"].astype(np.int64)).astype(np.float32)
+    return np.broadcast_to(exact, (len(block.arrays["weight"]),))
+
+
+def _padded(g: Graph, block: Block) -> tuple[str, str, tuple[int, ...], np.ndarray] | None:
+    """The bytes that the convolution reads, its zero point, the pads left to it, and what its bias gains. A convolution pads with its zero point."""
+    tensor, pads = block.inputs[0], block.pads
+    x, zero = g.names[tensor], g.zeros[tensor]
+    values = block.arrays.get("pad_value", np.zeros(1, np.int64)).astype(np.int64)
+    if not any(pads):
+        values = np.zeros(1, np.int64)
+    if len(np.unique(values)) == 1:
+        value = int(values[0])
+        gained = value * block.arrays["weight"].astype(np.int64).reshape(len(block.arrays["weight"]), -1).sum(axis=1)
+        return x, g.scalar(value + zero, np.uint8), pads, gained
+    if len(values) > SPLIT_CHANNELS:
+        return None
+    return _each_padded(g, x, pads, values + zero), g.scalar(zero, np.uint8), (0, 0, 0, 0), np.zeros(1, np.int64)
+
+
+def _each_padded(g: Graph, x: str, pads: tuple[int, ...], values: np.ndarray) -> str:
+    top, left, bottom, right = pads
+    amounts, axis = g.ints((0, 0, top, left, 0, 0, bottom, right)), g.ints((1,))
+    channels = [g.node("Slice", x, g.ints((i,)), g.ints((i + 1,)), axis) for i in range(len(values))]
+    return g.node("Concat", *(g.node("Pad", c, amounts, g.scalar(int(v), np.uint8)) for c, v in zip(channels, values, strict=True)), axis=1)
+
+
+def _pooled(g: Graph, block: Block, y: str) -> str:
+    if block.pool is None:
+        return y
+    return g.node("MaxPool", y, kernel_shape=list(block.pool.size), strides=list(block.pool.strides), pads=list(block.pool.pads))
+
+
+def _finish(g: Graph, block: Block, y: str, reach: tuple[np.ndarray, np.ndarray]) -> None:
+    """The ends of the output's range that a byte does not have by itself. Max pooling commutes with them."""
+    zero, relu = g.zeros[block.output], block.activation is not None
+    low, high = (int(v) for v in block.arrays["range"])
+    low = max(low, 0) if relu else low
+    m, f = block.arrays["multiplier"].astype(np.int64), block.arrays["shift"].astype(np.int64)
+    lowest, highest = (numerics.requantize(end, m, f, -(2**31), 2**31) for end in reach)
+    under, over = low + zero > 0 and lowest.min() < low, high + zero < 255 and highest.max() > high
+    ends = [g.scalar(low + zero, np.uint8) if under else "", *([g.scalar(high + zero, np.uint8)] if over else [])]
+    if "bound" in block.arrays:
+        top = numerics.requantize(block.arrays["bound"], m, f, low, high) + zero
+        y = g.node("Min", y, g.constant(f"{block.name}/top", np.broadcast_to(top, m.shape).astype(np.uint8).reshape(1, -1, 1, 1)))
+    if under or over:
+        g.node("Clip", y, *ends, output=g.names[block.output])
+    else:
+        g.node("Identity", y, output=g.names[block.output])
+
+
+def _moved(g: Graph, block: Block) -> bool:
+    if block.pool is None:
+        g.node("Identity", g.names[block.inputs[0]], output=g.names[block.output])
+    else:
+        g.node("MaxPool", g.names[block.inputs[0]], output=g.names[block.output], kernel_shape=list(block.pool.size), strides=list(block.pool.strides),
+               pads=list(block.pool.pads))
+    return True
+
+
+def dense(g: Graph, block: Block) -> bool:
+    """A dense layer; the last one keeps its accumulators."""
+    tensor = block.inputs[0]
+    if "table" in block.arrays or block.activation is not None and "shift" not in block.arrays:
+        return False
+    reach = body.reach(g.program, block)
+    if "shift" in block.arrays and ("bound" in block.arrays or "multiplier" not in block.arrays or not rounds_alike(g.program, block, reach)):
+        return False
+    x = g.node("Flatten", g.names[tensor], axis=1) if block.flatten else g.names[tensor]
+    bias = np.broadcast_to(block.arrays.get("bias", np.zeros(1, np.int64)), (len(block.arrays["weight"]),)).astype(np.int32)
+    if "shift" in block.arrays:
+        _requantized(g, block, x, bias, reach)
+    else:
+        weight, zero = g.weight(f"{block.name}/weight", block.arrays["weight"].T)
+        sums = g.node("MatMulInteger", x, weight, g.zero(tensor), zero)
+        g.node("Add", sums, g.constant(f"{block.name}/bias", bias), output=g.names[block.output])
+    return True
+
+
+def _requantized(g: Graph, block: Block, x: str, bias: np.ndarray, reach: tuple[np.ndarray, np.ndarray]) -> None:
+    weight, zero = g.weight(f"{block.name}/weight", block.arrays["weight"].T)
+    ratio, one = g.constant(f"{block.name}/ratio", _ratio(block)), g.scalar(1, np.float32)
+    zeros = g.constant(f"{block.name}/weight_zero", np.full(len(bias), MIDDLE if g.unsigned_weights else 0, np.uint8 if g.unsigned_weights else np.int8))
+    y = g.node("QGemm", x, one, g.zero(block.inputs[0]), weight, ratio, zeros, g.constant(f"{block.name}/bias", bias), one, g.zero(block.output),
+               domain="com.microsoft")
+    _finish(g, block, y, reach)
+
+
+def add(g: Graph, block: Block) -> bool:
+    """Both operands one above the other under a depthwise kernel."""
+    if not addition.fits(block):
+        return False
+    channels = int(g.program.shapes[block.output][1] or 0)
+    low, high = (int(v) for v in block.arrays["range"])
+    low = low if block.activation is None else 0
+    x, y = (g.node("Reshape", g.names[t], g.ints((0, channels, 1, -1))) for t in block.inputs)
+    factors = np.stack([np.broadcast_to(block.arrays[n], (channels,)) for n in ("x_shift", "y_shift")], axis=1).reshape(channels, 1, 2, 1)
+    weight, weight_zero = g.weight(f"{block.name}/weight", factors)
+    power = np.exp2(np.broadcast_to(block.arrays["shift"], (channels,)).astype(np.float32))
+    ratio, one = g.constant(f"{block.name}/ratio", numerics.LIFT / power), g.scalar(1, np.float32)
+    raised = g.zeros[block.output]
+    bias = [g.constant(f"{block.name}/bias", (raised * power).astype(np.int32))] if raised else []
+    pair = g.node("Concat", x, y, axis=2)
+    sums = g.node("QLinearConv", pair, one, g.zero(block.inputs[0]), weight, ratio, weight_zero, one, g.scalar(0, np.uint8), *bias,
+                  group=channels, kernel_shape=[2, 1])
+    ends = (low + raised, high + raised)
+    kept = sums if ends == (0, 255) else g.node("Clip", sums, *(g.scalar(end, np.uint8) for end in ends))
+    g.node("Reshape", kept, g.node("Shape", g.names[block.inputs[0]]), output=g.names[block.output])
+    return True
+
+
+def concat(g: Graph, block: Block) -> bool:
+    g.node("Concat", *(g.names[t] for t in block.inputs), output=g.names[block.output], axis=1)
+    return True
+
+
+def select(g: Graph, block: Block) -> bool:
+    g.node("Gather", g.names[block.inputs[0]], g.constant(f"{block.name}/channels", block.arrays["channels"]), output=g.names[block.output], axis=1)
+    return True
+
+
+def upsample(g: Graph, block: Block) -> bool:
+    scales = g.constant(f"{block.name}/scales", np.array([1, 1, *block.strides], np.float32))
+    g.node("Resize", g.names[block.inputs[0]], "", scales, output=g.names[block.output], mode="nearest", coordinate_transformation_mode="asymmetric",
+           nearest_mode="floor")
+    return True
+
+
+def entry(g: Graph, block: Block) -> bool:
+    """A model input: channel-first, then one QuantizeLinear; int8 integers become bytes by their zero point."""
+    x, fmt = g.names[block.inputs[0]], g.program.formats[block.output]
+    if len(g.program.shapes.get(block.inputs[0], block.perm)) < len(block.perm):
+        x = g.node("Unsqueeze", x, g.ints((1,)))
+    x = x if block.perm in ((), tuple(range(len(block.perm)))) else g.node("Transpose", x, perm=list(block.perm))
+    scale = block.arrays["scale"].astype(np.float32)
+    zero = np.broadcast_to(block.arrays["zero_point"].astype(np.int64) + (MIDDLE if fmt.signed else 0), scale.shape).astype(np.uint8)
+    g.node("QuantizeLinear", x, g.constant(f"{block.name}/scale", scale), g.constant(f"{block.name}/zero", zero), output=g.names[block.output], axis=1)
+    return True
+
+
+FORMS: Mapping[str, Form] = {
+    "input": entry, "conv2d": conv, "depthwise2d": conv, "dense": dense, "add": add, "concat": concat, "select": select, "upsample2d": upsample,
+}
+assert set(FORMS) <= set(KERNELS)
