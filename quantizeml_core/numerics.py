@@ -121,16 +121,16 @@ def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tu
 
 
 def float32_agrees_but_ties(multiplier: Ints, shift: Ints, low: int, high: int, reach: tuple[ArrayLike, ArrayLike]) -> NDArray[np.bool_]:
-    """`float32_agrees` for signed outputs, where acc M 2^-f lies between two integers: exact ties may go to the even one.
+    """`float32_agrees` for signed outputs and the ratio times LIFT: only where acc M 2^-f is negative and halfway between two integers may it go down.
 
     Arguments: as there.
     """
     at = step_boundaries(multiplier, shift, low, high)
     y = np.arange(low + 1, high + 1)
     m, f = np.asarray(multiplier)[:, None], np.maximum(shift, 1)[:, None]
-    scale = multiplier_value(multiplier, shift).astype(np.float32)[:, None]
+    scale = multiplier_value(multiplier, shift).astype(np.float32)[:, None] * LIFT
     low_acc, high_acc = (np.asarray(r, np.int64)[:, None] for r in reach)
-    tie = at * m == (2 * y - 1) << (f - 1)
+    tie = (at * m == (2 * y - 1) << (f - 1)) & (at < 0)
     above, below = np.rint(at.astype(np.float32) * scale) >= y, np.rint((at - 1).astype(np.float32) * scale) < y
     outside = [(a > high_acc) | (a < low_acc) for a in (at, at - 1)]
     return ((above | tie | outside[0]) & (below | outside[1])).all(axis=-1) & (shift >= 1)
@@ -175,7 +175,8 @@ def multiplier_table(grid: str) -> tuple[Floats, Ints, Ints]:
 
     `ANY`: M in 128..255, every hardware shift. `RELU`: those for which `float32_agrees` on outputs of up to 8 bits after a ReLU. For f <= 17 that holds
     for every M = 3 (mod 4): the only positive tie of law 2 is acc = 2^(f-1), and ties to even then rounds up as law 2 does; for larger f it thins out as
-    products leave float32's 24 bits, and ends near 2^-15. `SIGNED`: those for which `float32_halves_agree`, up to f = 16.
+    products leave float32's 24 bits, and ends near 2^-15. `SIGNED`: the odd ones for which `float32_halves_agree`, up to f = 16: they have no tie but
+    acc = 2^(f-1) and its negative.
     """
     proven = grid != ANY
     shifts = np.arange(1 if proven else SHIFT_MIN, 28 if proven else SHIFT_MAX + 1)
@@ -189,7 +190,7 @@ _WHOLE = (-(2**31), 2**31 - 1)
 _PROOFS: dict[str, Callable[[Ints, Ints], NDArray[np.bool_]]] = {
     ANY: lambda m, f: np.ones(len(m), np.bool_),
     RELU: lambda m, f: float32_agrees(m, f, 0, 127, _WHOLE),
-    SIGNED: lambda m, f: float32_halves_agree(m, f, -128, 127, (np.full(len(m), _WHOLE[0]), np.full(len(m), _WHOLE[1]))),
+    SIGNED: lambda m, f: float32_halves_agree(m, f, -128, 127, (np.full(len(m), _WHOLE[0]), np.full(len(m), _WHOLE[1]))) & (m % 2 == 1),
 }
 
 

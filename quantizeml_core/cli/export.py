@@ -1,4 +1,4 @@
-"""`quantizeml export`: the integers of a quantized model, whatever its framework, as an ONNX file for plain onnxruntime and the Akida converter."""
+"""`quantizeml export`: the integers of a quantized model, whatever its framework, as an ONNX file for the Akida converter or for the fastest run in onnxruntime."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from .output import show
 @click.command("export")
 @options.model
 @click.option("-o", "--output", type=options.FILE, help="The ONNX file to write.  [default: the model's name with .onnx]")
-def command(model: Path, output: Path | None) -> None:
+@click.option("--format", "form", type=click.Choice(("akida", "onnxruntime")), default="akida", show_default=True,
+              help="The converter's nodes, or plain operators on bytes, which run fastest on a CPU.")
+@click.option("--any-cpu", is_flag=True, help="Bytes that x86 processors without VNNI multiply exactly too (onnxruntime).")
+def command(model: Path, output: Path | None, form: str, any_cpu: bool) -> None:
     """Write a quantized model as an ONNX file with the same integers."""
     registry = Registry.load()
     options.check_model_file(model, registry)
-    path = export_destination(model, output)
+    path = export_destination(model, output, form)
     registry.frontend_for(path)
     from .. import api
-    saved = api.export(model, path)
+    saved = api.export(model, path, form, any_cpu)
     show(f"{model} -> {saved} ({saved.stat().st_size / 1000:.0f} kB)")

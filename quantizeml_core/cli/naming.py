@@ -26,9 +26,10 @@ def destination(model: Path, params: QuantizationParams, config: Path | None, sa
     return _elsewhere(model, path, "-s/--save_name")
 
 
-def export_destination(model: Path, output: Path | None) -> Path:
-    """Where an ONNX export goes, proven writable."""
-    return _elsewhere(model, _with_suffix(output or model, ".onnx"), "-o/--output")
+def export_destination(model: Path, output: Path | None, form: str = "akida") -> Path:
+    """Where an ONNX export goes, proven writable: unless it is told beside the model, the form for onnxruntime with that in its name."""
+    default = model if form == "akida" else model.with_name(f"{model.stem}_{form}.onnx")
+    return _elsewhere(model, _with_suffix(output or default, ".onnx"), "-o/--output")
 
 
 def rescaled_destination(model: Path, dest: Path) -> Path:

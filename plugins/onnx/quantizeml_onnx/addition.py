@@ -1,4 +1,4 @@
-"""An addition as a depthwise QLinearConv: the operands lie one above the other, and the kernel (2, 1) of each channel holds their factors.
+"""An addition as a depthwise QLinearConv: the operands lie one above the other, and the kernel (2, 1) of each channel, dilated by their height, holds their factors.
 
     y = sat((x x_shift + y y_shift + 2^(k-1)) >> k)
 
@@ -30,24 +30,35 @@ def fits(block: Block) -> bool:
     return factors <= LARGEST and 0 <= int(arrays["shift"].min()) and int(arrays["shift"].max()) <= SHIFTS
 
 
+def rows(program: Program, block: Block) -> int:
+    """Height of the operands where they are images of a known one; else 0, and they are laid out as two rows first."""
+    shape = program.shapes[block.output]
+    return int(shape[2] or 0) if len(shape) == 4 else 0
+
+
 def paired(program: Program, block: Block) -> Body:
     """The body on int8 operands."""
-    channels = program.shapes[block.output][1]
+    channels, height = program.shapes[block.output][1], rows(program, block)
     low, high = (int(v) for v in block.arrays["range"])
     low = low if block.activation is None else 0
     signed = any(program.input_range(block, i)[0] < 0 for i in (0, 1))
     lines = [
-        *unsigned("X", "u", signed), *unsigned("Y", "v", signed), f"rows = Constant <value_ints = [0, {channels}, 1, -1]> ()", "a = Reshape (u, rows)",
-        "b = Reshape (v, rows)", "pair = Concat <axis = 2> (a, b)", "column = Constant <value_ints = [-1, 1, 1, 1]> ()", f"each = Constant <value_ints = [{channels}, 1, 1, 1]> ()",
+        *unsigned("X", "u", signed), *unsigned("Y", "v", signed), *_as_rows(channels, height), "pair = Concat <axis = 2> (a, b)", "column = Constant <value_ints = [-1, 1, 1, 1]> ()", f"each = Constant <value_ints = [{channels}, 1, 1, 1]> ()",
         *(line for x in "xy" for line in (f"{x}i = Cast <to = 3> ({x.upper()}s)", f"{x}c = Reshape ({x}i, column)", f"{x}w = Expand ({x}c, each)")),
         "w = Concat <axis = 2> (xw, yw)", "flat = Constant <value_ints = [-1]> ()", "one_power = Reshape (Shift, flat)",
         f"filters = Constant <value_ints = [{channels}]> ()", "power = Expand (one_power, filters)", "unit = Reciprocal (power)",
         f"lift = Constant <value_float = {float(numerics.LIFT)!r}> ()", "ratio = Mul (unit, lift)", "one = Constant <value_float = 1.0> ()",
         f"xz = Constant <value = uint8 {{{128 if signed else 0}}}> ()", "wz = Constant <value = int8 {0}> ()", "yz = Constant <value = uint8 {0}> ()",
-        *_raised(low), f"q = QLinearConv <kernel_shape = [2, 1], group = {channels}> (pair, one, xz, w, ratio, wz, one, yz{', raised' if low < 0 else ''})",
-        *_lowered(low, high), "size = Shape (X)", "Z = Reshape (z, size)",
+        *_raised(low), f"q = QLinearConv <kernel_shape = [2, 1], dilations = [{height or 1}, 1], group = {channels}> (pair, one, xz, w, ratio, wz, one, yz{', raised' if low < 0 else ''})",
+        *_lowered(low, high), *(["Z = Identity (z)"] if height else ["size = Shape (X)", "Z = Reshape (z, size)"]),
     ]
-    return Body(f"paired{channels}{'s' if signed else 'u'}r{low}_{high}".replace("-", "m"), tuple(lines))
+    return Body(f"paired{channels}h{height}{'s' if signed else 'u'}r{low}_{high}".replace("-", "m"), tuple(lines))
+
+
+def _as_rows(channels: int | None, height: int) -> list[str]:
+    if height:
+        return ["a = Identity (u)", "b = Identity (v)"]
+    return [f"rows = Constant <value_ints = [0, {channels}, 1, -1]> ()", "a = Reshape (u, rows)", "b = Reshape (v, rows)"]
 
 
 def _raised(low: int) -> list[str]:

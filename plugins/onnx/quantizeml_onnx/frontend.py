@@ -18,11 +18,13 @@ from quantizeml_core.program import Program
 from quantizeml_core.target import Target
 
 from . import large, loading, quantized, readback
+from .deploy import deployed
 from .normalize import prepare
 from .observe import observe
 from .realize import from_program, realize
 from .replace_conv3d import replace_conv3d
 from .rewrites import Applied, Refused, Rewrite, sanitize
+from .selfcheck import inexact_kernels
 from .survey import survey
 
 
@@ -79,6 +81,10 @@ class OnnxFrontend:
 
     def replace_conv3d(self, model: onnx.ModelProto) -> onnx.ModelProto:
         return replace_conv3d(model)
+
+    def deploy(self, model: onnx.ModelProto, any_cpu: bool = False) -> onnx.ModelProto:
+        """The deployment form; on a processor whose byte products are inexact, the one that is exact everywhere."""
+        return deployed(model, any_cpu or bool(inexact_kernels()))
 
     def from_program(self, program: Program, config: Mapping[str, Any]) -> onnx.ModelProto:
         """A whole model from a program of any frontend."""

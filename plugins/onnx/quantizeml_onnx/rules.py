@@ -14,7 +14,7 @@
     pool2d                AveragePool [Relu | Clip]; where the target has none, a depthwise2d of equal weights
     select                Gather of channels: what the rewrites make of splits, slices and shuffles
     upsample2d            Resize that repeats pixels
-    identity              the lines of conv2d without their Conv, on images: a conv2d whose 1x1 kernel is the identity
+    identity              the lines of conv2d without their Conv, on images: a depthwise2d (or conv2d) whose 1x1 kernel is the identity
 
 An activation is Relu, Clip(0, b), or one of `TABLES`. The graph is the sanitized one; what a node must look like stands in `guards`.
 What only some targets run is asked from the target's capabilities. A block is called like its Conv, Gemm, Add or Concat; an identity
@@ -105,11 +105,14 @@ def _transposed(target: Target, match: Match) -> Block | Miss:
 
 
 def _identity(target: Target, match: Match) -> Block | Miss:
-    """Hardware pools and activates behind a convolution only: one that changes nothing stands in."""
+    """Hardware pools and activates behind a convolution only: one that changes nothing stands in, depthwise where there is such."""
     node = match.nodes[0]
     if refusal := guards.image(match.view, node) or _unfit("conv2d", target, match):
         return Miss(refusal)
     channels = match.view.shape(node.inputs[0])[1]
+    if channels > 1 and target.can("depthwise2d") and target.can("depthwise2d.pointwise") and (_pool(match) is None or target.can("depthwise2d.pool")):
+        weight = np.ones((channels, 1, 1, 1), np.float32)
+        return Block(node.name, "depthwise2d", match.inputs, match.output, groups=channels, arrays={"weight": weight}, **_post(match))
     weight = np.eye(channels, dtype=np.float32).reshape(channels, channels, 1, 1)
     return Block(node.name, "conv2d", match.inputs, match.output, arrays={"weight": weight}, **_post(match))
 

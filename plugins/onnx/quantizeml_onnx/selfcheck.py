@@ -29,7 +29,7 @@ def inexact_kernels() -> tuple[Mismatch, ...]:
 
 
 def probe() -> Program:
-    """Activations and weights at their ends, through QLinearConv, ConvInteger and MatMulInteger; no output saturates but those of `ends`.
+    """Activations and weights at their ends, through QLinearConv, depthwise too, ConvInteger and MatMulInteger; no output saturates but those of `ends`.
 
     `ends` makes the full int8 range (+127 and -128). Only pairs of adjacent channels have weights: one wrong pair shows in the result.
     """
@@ -41,12 +41,14 @@ def probe() -> Program:
         _conv("ends", "a", "b", None, 14, {}),
         _conv("signed", "b", "c", relu, 16, {}),
         _conv("integer", "b", "d", None, 16, {}),
+        Block("sum", "add", ("b", "d"), "e", arrays={"x_shift": np.full(CHANNELS, 64), "y_shift": np.ones(CHANNELS, np.int64), "shift": np.full(CHANNELS, 7),
+                                                     "range": np.array([-128, 127])}),
         Block("dense", "dense", ("b",), "y", flatten=True, arrays={"weight": _signs(8, CHANNELS * SIZE * SIZE)}),
     )
     formats = {b.output: Format(8, True, np.ones(CHANNELS)) for b in blocks}
     formats |= {"q": Format(8, False, np.ones(CHANNELS), np.full(CHANNELS, 128)), "y": Format(32, True, np.ones(8))}
-    shapes = {t: (None, CHANNELS, SIZE, SIZE) for t in "xqabcd"} | {"y": (None, 8)}
-    return Program(blocks, formats, ("y", "c", "d"), shapes)
+    shapes = {t: (None, CHANNELS, SIZE, SIZE) for t in "xqabcde"} | {"y": (None, 8)}
+    return Program(blocks, formats, ("y", "c", "e"), shapes)
 
 
 def _conv(name: str, source: str, output: str, activation: Activation | None, shift: int, extra: dict[str, np.ndarray]) -> Block:

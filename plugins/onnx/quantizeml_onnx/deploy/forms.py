@@ -27,7 +27,7 @@ SPLIT_CHANNELS = 16
 
 
 def rounds_alike(program: Program, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> bool:
-    """Whether rounding once in float32, ties to even, gives the block's integers for every reachable accumulator: after a ReLU all of them, else all but ties."""
+    """Whether rounding once in float32, ties to even, gives the block's integers for every reachable accumulator: after a ReLU all of them, else all but negative ties."""
     low, high = (int(v) for v in block.arrays["range"])
     like = np.zeros(len(block.arrays["weight"]), np.int64)
     m, f = (np.broadcast_to(block.arrays[n].astype(np.int64), like.shape) for n in ("multiplier", "shift"))
@@ -61,8 +61,10 @@ def conv(g: Graph, block: Block) -> bool:
 
 
 def _ratio(block: Block) -> np.ndarray:
+    """M 2^-f per filter; of a signed output lifted by a unit in its last place, so that of the ties the positive ones go up, as law 2 has them."""
     exact = numerics.multiplier_value(block.arrays["multiplier"].astype(np.int64), block.arrays["shift"].astype(np.int64)).astype(np.float32)
-    return np.broadcast_to(exact, (len(block.arrays["weight"]),))
+    lifted = exact * numerics.LIFT if block.activation is None else exact
+    return np.broadcast_to(lifted, (len(block.arrays["weight"]),))
 
 
 def _padded(g: Graph, block: Block) -> tuple[str, str, tuple[int, ...], np.ndarray] | None:
@@ -153,10 +155,10 @@ def add(g: Graph, block: Block) -> bool:
     """Both operands one above the other under a depthwise kernel."""
     if not addition.fits(block):
         return False
-    channels = int(g.program.shapes[block.output][1] or 0)
+    channels, rows = int(g.program.shapes[block.output][1] or 0), addition.rows(g.program, block)
     low, high = (int(v) for v in block.arrays["range"])
     low = low if block.activation is None else 0
-    x, y = (g.node("Reshape", g.names[t], g.ints((0, channels, 1, -1))) for t in block.inputs)
+    x, y = (g.names[t] if rows else g.node("Reshape", g.names[t], g.ints((0, channels, 1, -1))) for t in block.inputs)
     factors = np.stack([np.broadcast_to(block.arrays[n], (channels,)) for n in ("x_shift", "y_shift")], axis=1).reshape(channels, 1, 2, 1)
     weight, weight_zero = g.weight(f"{block.name}/weight", factors)
     power = np.exp2(np.broadcast_to(block.arrays["shift"], (channels,)).astype(np.float32))
@@ -165,11 +167,20 @@ def add(g: Graph, block: Block) -> bool:
     bias = [g.constant(f"{block.name}/bias", (raised * power).astype(np.int32))] if raised else []
     pair = g.node("Concat", x, y, axis=2)
     sums = g.node("QLinearConv", pair, one, g.zero(block.inputs[0]), weight, ratio, weight_zero, one, g.scalar(0, np.uint8), *bias,
-                  group=channels, kernel_shape=[2, 1])
-    ends = (low + raised, high + raised)
-    kept = sums if ends == (0, 255) else g.node("Clip", sums, *(g.scalar(end, np.uint8) for end in ends))
-    g.node("Reshape", kept, g.node("Shape", g.names[block.inputs[0]]), output=g.names[block.output])
+                  group=channels, kernel_shape=[2, 1], dilations=[rows or 1, 1])
+    if rows:
+        _clipped(g, block, sums, low + raised, high + raised)
+    else:
+        kept = g.node("Clip", sums, *(g.scalar(end + raised, np.uint8) for end in (low, high)))
+        g.node("Reshape", kept, g.node("Shape", g.names[block.inputs[0]]), output=g.names[block.output])
     return True
+
+
+def _clipped(g: Graph, block: Block, y: str, low: int, high: int) -> None:
+    if (low, high) == (0, 255):
+        g.node("Identity", y, output=g.names[block.output])
+    else:
+        g.node("Clip", y, *(g.scalar(end, np.uint8) for end in (low, high)), output=g.names[block.output])
 
 
 def concat(g: Graph, block: Block) -> bool:

@@ -1,0 +1,126 @@
+"""The deployment form: plain operators, bytes between them, and the program's integers but for negative ties of signed outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from examples import trained
+from onnx_text import network
+
+from benchmarks.zoo import ZOO
+from benchmarks.zoo.images import samples
+from quantizeml_core import kernels, numerics
+from quantizeml_core.api import quantize_model
+from quantizeml_core.blocks import ENTRIES, LINEAR, Block
+from quantizeml_core.cli import build
+from quantizeml_core.params import QuantizationParams
+from quantizeml_core.program import Program
+from quantizeml_onnx import readback
+from quantizeml_onnx.deploy import deployed
+from quantizeml_onnx.deploy.graph import zero_points
+from quantizeml_onnx.observe import session
+from quantizeml_onnx.quantized import dequantized
+
+Values = Mapping[str, np.ndarray]
+NETS = list(trained.NETS.values())
+SCHEMES = {"8/8/8": {}, "8/8/8 per tensor": {"qparams": QuantizationParams(per_tensor_activations=True)},
+           "8/4/4": {"qparams": QuantizationParams(weight_bits=4, activation_bits=4)}, "akida2": {"target": "akida2"}}
+
+
+def integers(model: onnx.ModelProto, form: onnx.ModelProto, program: Program, feeds: Values) -> Values:
+    """By tensor of the program, the integers that its bytes stand for."""
+    names, zeros = {real: integer for integer, real in dequantized(model).items()}, zero_points(program)
+    tensors = [b.output for b in program.blocks]
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(form)
+    del exposed.graph.output[:]
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=names.get(t, t)) for t in tensors)
+    values = session(exposed.SerializeToString()).run([names.get(t, t) for t in tensors], dict(feeds))
+    return {t: v.astype(np.int64) - zeros.get(t, 0) for t, v in zip(tensors, values, strict=True)}
+
+
+def ties_down(block: Block, x: np.ndarray) -> np.ndarray:
+    """The kernel of a signed convolution or dense layer, but that a negative tie goes down. Max pooling commutes with that."""
+    acc = kernels.accumulator(block, x)
+    m, f = (np.reshape(block.arrays[n].astype(np.int64), (1, -1, *(1,) * (acc.ndim - 2))) for n in ("multiplier", "shift"))
+    tie = (acc < 0) & ((acc * m) % (1 << f) == 1 << (f - 1))
+    rounded = np.clip(numerics.requantize(acc, m, f, -(2**40), 2**40) - tie, *block.arrays["range"])
+    return kernels.max_pool(rounded, block.pool) if block.pool else rounded
+
+
+def check(model: onnx.ModelProto, feeds: Values, unsigned_weights: bool = False) -> int:
+    """Every block computes its kernel on the integers that the form itself gives it; how many ties there were."""
+    program, ties = readback.program(model), 0
+    found = integers(model, deployed(model, unsigned_weights), program, feeds)
+    for block in program.blocks:
+        given = [feeds[t] if block.kind in ENTRIES else found[t] for t in block.inputs]
+        expected = kernels.KERNELS[block.kind](block, *given)
+        signed = block.kind in LINEAR and block.activation is None and "multiplier" in block.arrays and "table" not in block.arrays
+        if signed and not np.array_equal(found[block.output], expected):
+            assert numerics.qmax(8) >= np.abs(found[block.output] - expected).max() == 1
+            ties += int((found[block.output] != expected).sum())
+            expected = ties_down(block, *given)
+        assert np.array_equal(found[block.output], expected), block.name
+    return ties
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("net", NETS, ids=[n.name for n in NETS])
+def test_trained_networks(net: trained.Net, scheme: str) -> None:
+    result = quantize_model(str(net.path), samples=net.samples(64), **SCHEMES[scheme])
+    name = result.program.blocks[0].inputs[0]
+    for data in (net.test()[0][:16], 100 * net.test()[0][:16]):
+        check(result.model, {name: data})
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3", "unet", "spelled_normalization", "time_series"])
+def test_networks_of_the_zoo(name: str) -> None:
+    model = ZOO[name].build(ZOO[name].small)
+    x = samples(model, 8)
+    check(quantize_model(model, samples=x).model, {"input": x[:1]})
+
+
+def test_a_signed_tie_goes_down_and_nothing_else_differs() -> None:
+    """64 of 128 units are half of one: in the law up, in the deployment form down where it is negative."""
+    arrays = {"weight": np.full((1, 1, 1, 1), 64, np.int8), "multiplier": np.array([129], np.uint8), "shift": np.array([7]), "range": np.array([-128, 127])}
+    conv = Block("conv", "conv2d", ("q",), "y", arrays=arrays)
+    x = np.arange(-128, 128).reshape(1, 1, 16, 16)
+    got = ties_down(conv, x)
+    law = kernels.KERNELS["conv2d"](conv, x)
+    assert set((law - got)[law != got].tolist()) == {1} and (x[law != got] < 0).all()
+
+
+def test_only_operators_that_onnxruntime_brings() -> None:
+    form = deployed(quantize_model(str(NETS[0].path), samples=NETS[0].samples(16)).model)
+    assert {n.domain for n in form.graph.node} <= {"", "com.microsoft"} and not form.functions
+    onnx.checker.check_model(form)
+
+
+def test_the_form_for_any_processor_gives_the_same_bytes() -> None:
+    net = trained.NETS["resnet_mnist"]
+    model = quantize_model(str(net.path), samples=net.samples(32)).model
+    x = net.test()[0][:8]
+    assert check(model, {model.graph.input[0].name: x}, unsigned_weights=True) >= 0
+    usual, any_cpu = (session(deployed(model, u).SerializeToString()).run(None, {model.graph.input[0].name: x})[0] for u in (False, True))
+    assert np.array_equal(usual, any_cpu)
+
+
+def test_what_stays_float_stays() -> None:
+    model = network("(float[N,3,8,8] x) => (float[N,4,6,6] y) <float[4,3,3,3] w> { c = Conv(x, w) r = Relu(c) y = Softmax<axis=1>(r) }")
+    x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
+    made = quantize_model(model, samples=x).model
+    form = deployed(made)
+    assert [n.op_type for n in form.graph.node][-2:] == ["DequantizeLinear", "Softmax"]
+    assert np.array_equal(*(session(m.SerializeToString()).run(None, {"x": x})[0] for m in (made, form)))
+
+
+def test_the_command_writes_it_beside_the_model(tmp_path: Path) -> None:
+    made = quantize_model(str(NETS[0].path), samples=NETS[0].samples(16)).save(tmp_path / "net_i8_w8_a8.onnx")
+    done = CliRunner().invoke(build(), ["export", "-m", str(made), "--format", "onnxruntime"])
+    assert done.exit_code == 0, done.output
+    assert onnx.load(tmp_path / "net_i8_w8_a8_onnxruntime.onnx").graph.node
