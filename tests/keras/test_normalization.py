@@ -97,10 +97,11 @@ def test_the_exported_file_computes_them_too(case: tuple[keras.Model, np.ndarray
 
 
 def test_the_error_is_that_of_eight_bits(case: tuple[keras.Model, np.ndarray, Result]) -> None:
-    """30 dB: what 8-bit tensors of a few layers in a row leave; the normalization itself is a thousand times finer. 25 dB behind an attention: these scores
-    have a deviation of 2.6, and the float attention alone keeps 32 dB of an 8-bit input, 36 dB of 8-bit queries, keys and values."""
+    """30 dB: what 8-bit tensors of a few layers in a row leave; the normalization itself is a thousand times finer. 23 dB behind an attention: these scores
+    have a deviation of 2.6, and the float attention alone keeps 32 dB of an 8-bit input, 36 dB of 8-bit queries, keys and values; ranges have room for other samples
+    (numerics, section 20)."""
     model, x, result = case
-    bar = 25 if "transformer" in model.name else 30
+    bar = 23 if "transformer" in model.name else 30
     assert decibels(np.asarray(model(x)), np.asarray(result.model(x)).reshape(model(x).shape)) > bar
 
 

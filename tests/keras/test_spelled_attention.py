@@ -46,12 +46,12 @@ def network(mix: Callable[[Any, Any, Any], Any]) -> keras.Model:
 
 @pytest.mark.parametrize("mix", [matmul, einsum, keys_first], ids=lambda mix: mix.__name__)
 def test_it_is_one_block_with_the_same_integers(mix: Callable[[Any, Any, Any], Any]) -> None:
-    """30 dB: what 8-bit tensors of a few layers in a row leave."""
+    """28 dB: what 8-bit tensors of a few layers in a row leave, their ranges with room for other samples (numerics, section 20)."""
     model = network(mix)
     result = quantize_model(model, samples=X)
     assert not result.blueprint.stops and [b.kind for b in result.blueprint.blocks].count("attention") == 1
     assert differences(result.program, {"steps": X[:8]}, lambda feeds: boundaries(result.model, feeds)) == ()
-    assert decibels(np.asarray(model(X)), np.asarray(result.model(X)).reshape(model(X).shape)) > 30
+    assert decibels(np.asarray(model(X)), np.asarray(result.model(X)).reshape(model(X).shape)) > 28
 
 
 SEEN = np.tri(12, dtype=bool)
@@ -85,13 +85,13 @@ MASKED: dict[str, Callable[[Any, Any, Any], Any]] = {
 
 @pytest.mark.parametrize("name", MASKED)
 def test_a_constant_mask_is_part_of_the_attention(name: str) -> None:
-    """30 dB as above; the integers are those of the program, with and without compiling."""
+    """28 dB as above; the integers are those of the program, with and without compiling."""
     model = network(MASKED[name])
     result = quantize_model(model, samples=X)
     block = next(b for b in result.program.blocks if b.kind == "attention")
     assert not result.blueprint.stops and "mask" in block.arrays
     assert differences(result.program, {"steps": X[:8]}, lambda feeds: boundaries(result.model, feeds)) == ()
-    assert decibels(np.asarray(model(X)), np.asarray(result.model.predict(X, verbose=0)).reshape(model(X).shape)) > 30
+    assert decibels(np.asarray(model(X)), np.asarray(result.model.predict(X, verbose=0)).reshape(model(X).shape)) > 28
 
 
 UNKNOWN: dict[str, Callable[[Any, Any, Any], Any]] = {

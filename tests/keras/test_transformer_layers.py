@@ -58,8 +58,9 @@ def test_numpy_keras_and_onnxruntime_compute_the_same_integers(result: Result, t
 
 
 def test_the_error_is_that_of_eight_bits(model: keras.Model, result: Result) -> None:
-    """30 dB: what 8-bit tensors of a few layers in a row leave. 15 dB with a shiftmax: a score next to a whole number falls on either side of it."""
-    bar = 15 if model.get_layer("attention").softmax == "shiftmax" else 30
+    """30 dB: what 8-bit tensors of a few layers in a row leave. 12 dB with a shiftmax: a score next to a whole number falls on either side of it, the more so as the
+    ranges of few samples have room for others (numerics, section 20)."""
+    bar = 12 if model.get_layer("attention").softmax == "shiftmax" else 30
     assert decibels(np.asarray(model(X)), np.asarray(result.model(X))) > bar
 
 
