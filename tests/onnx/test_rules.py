@@ -162,19 +162,25 @@ def test_blocks_of_two_tensors(body: str, expected: tuple) -> None:
 
 
 @pytest.mark.parametrize("body, expected", [
-    ("a = Add(c, d) r = Relu(a) y = GlobalAveragePool(r)", [("add", RELU, None), ("conv2d", None, GAP)]),
-    ("a = Concat<axis=1>(c, d) r = Relu(a) y = GlobalAveragePool(r)", [("concat", None, None), ("conv2d", RELU, GAP)]),
-    (f"a = Concat<axis=1>(c, d) r = Clip(a, zero, six) y = {MAXPOOL}(r)", [("concat", None, None), ("conv2d", RELU6, MAX)]),
-    (f"a = Add(c, d) y = {MAXPOOL}(a)", [("add", None, None), ("conv2d", None, MAX)]),
-    ("a = Add(c, d) y = HardSwish(a)", [("add", None, None), ("conv2d", Activation("hard_swish"), None)]),
+    ("a = Add(c, d) r = Relu(a) y = GlobalAveragePool(r)", [("add", RELU, None), ("depthwise2d", None, GAP)]),
+    ("a = Concat<axis=1>(c, d) r = Relu(a) y = GlobalAveragePool(r)", [("concat", None, None), ("depthwise2d", RELU, GAP)]),
+    (f"a = Concat<axis=1>(c, d) r = Clip(a, zero, six) y = {MAXPOOL}(r)", [("concat", None, None), ("depthwise2d", RELU6, MAX)]),
+    (f"a = Add(c, d) y = {MAXPOOL}(a)", [("add", None, None), ("depthwise2d", None, MAX)]),
+    ("a = Add(c, d) y = HardSwish(a)", [("add", None, None), ("depthwise2d", Activation("hard_swish"), None)]),
     (f"a = Add(c, d) m = {MAXPOOL}(a) y = HardSwish(m)",
-     [("add", None, None), ("conv2d", None, MAX), ("conv2d", Activation("hard_swish"), None)]),
+     [("add", None, None), ("depthwise2d", None, MAX), ("depthwise2d", Activation("hard_swish"), None)]),
 ])
 def test_what_stands_alone_gets_an_identity_convolution(body: str, expected: list[tuple]) -> None:
     found = blocks(f"c = Conv(x, w) d = Conv(x, w) {body}")[2:]
     assert [(b.kind, b.activation, b.pool) for b in found] == expected
-    channels = found[-1].weight.shape[0]
-    np.testing.assert_array_equal(found[-1].weight[:, :, 0, 0], np.eye(channels))
+    assert found[-1].groups == found[-1].weight.shape[0] and (found[-1].weight == 1).all() and found[-1].weight.shape[1:] == (1, 1, 1)
+
+
+def test_hardware_without_depthwise_pooling_gets_a_square_identity() -> None:
+    poor = replace(GENERIC, name="poor", capabilities=GENERIC.capabilities - {"depthwise2d.pool"})
+    last = blocks(f"c = Conv(x, w) d = Conv(x, w) a = Add(c, d) y = {MAXPOOL}(a)", target=poor)[-1]
+    assert (last.kind, last.pool) == ("conv2d", MAX)
+    np.testing.assert_array_equal(last.weight[:, :, 0, 0], np.eye(len(last.weight)))
 
 
 @pytest.mark.parametrize("body, probe", [
@@ -341,7 +347,7 @@ def test_what_a_target_lacks_stays_float_with_its_reason(missing: str, body: str
 
 
 @pytest.mark.parametrize("missing, body, inputs, expected", [
-    ("add.activation", "c = Conv(x, w) d = Conv(x, w) a = Add(c, d) y = Relu(a)", IMAGE, [("add", None, None), ("conv2d", RELU, None)]),
+    ("add.activation", "c = Conv(x, w) d = Conv(x, w) a = Add(c, d) y = Relu(a)", IMAGE, [("add", None, None), ("depthwise2d", RELU, None)]),
     ("pool2d", "c = Conv(x, w) y = AveragePool<kernel_shape=[2,2]>(c)", IMAGE, [("conv2d", None, None), ("depthwise2d", None, None)]),
     ("depthwise2d.pool", f"c = Conv<group=4>(x, wd) y = {MAXPOOL}(c)", MIXED, [("depthwise2d", None, None), ("conv2d", None, MAX)]),
 ])
