@@ -15,12 +15,9 @@ import argparse
 import json
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import numpy as np
 import onnx
@@ -33,6 +30,7 @@ from quantizeml_core.api import export, quantize_model
 
 from . import peers
 from .noise import modern
+from .speed import burst, in_turn
 from .zoo import ZOO
 from .zoo.images import samples
 
@@ -69,28 +67,6 @@ def forms(name: str, scratch: Path) -> tuple[dict[str, Path], np.ndarray, int]:
     return files, x, result.blueprint.coverage.total_macs
 
 
-def times(files: Mapping[str, Path], x: np.ndarray, rounds: int) -> dict[str, float]:
-    """Seconds of a call by form."""
-    opened = {name: session(path) for name, path in files.items()}
-    bursts: dict[str, list[float]] = {name: [] for name in opened}
-    for _ in range(rounds + 1):  # the first round warms up
-        for name, one in opened.items():
-            bursts[name].append(_burst(one, x))
-    return {name: median(found[1:]) for name, found in bursts.items()}
-
-
-def _burst(opened: Any, x: np.ndarray) -> float:
-    entry = opened.get_inputs()[0]
-    feed = {entry.name: x.astype(np.uint8) if entry.type == "tensor(uint8)" else x}
-    return median(_call(opened, feed) for _ in range(CALLS))
-
-
-def _call(opened: Any, feed: Mapping[str, np.ndarray]) -> float:
-    start = time.perf_counter()
-    opened.run(None, feed)
-    return time.perf_counter() - start
-
-
 def peak() -> float:
     """Multiply-accumulates a second of one large product of bytes."""
     rows, inner, columns = PEAK_SHAPE
@@ -98,16 +74,16 @@ def peak() -> float:
     model, rng = parser.parse_model(text), np.random.default_rng(0)
     model.graph.initializer.append(onnx.numpy_helper.from_array(rng.integers(-127, 128, (inner, columns)).astype(np.int8), "w"))
     opened, x = session(model.SerializeToString()), rng.integers(0, 256, (rows, inner)).astype(np.uint8)
-    return rows * inner * columns / min(_burst(opened, x) for _ in range(5))
+    return rows * inner * columns / min(burst(opened, x, CALLS) for _ in range(5))
 
 
 def measure(name: str, batches: Sequence[int], rounds: int, scratch: Path) -> list[Timing]:
     files, x, macs = forms(name, scratch)
-    found = []
+    opened, found = {form: session(path) for form, path in files.items()}, []
     for batch in batches:
         if batch > 1 and _fixed(files["float"]):
             continue
-        seconds = times(files, np.resize(x, (batch, *x.shape[1:])), rounds)
+        seconds = in_turn(opened, np.resize(x, (batch, *x.shape[1:])), rounds, CALLS)
         found += [Timing(name, batch, form, 1e3 * s, seconds["float"] / s, files[form].stat().st_size / 1e6, batch * macs / s / 1e9) for form, s in seconds.items()]
     return found
 

@@ -107,23 +107,27 @@ def inference(net: Net, models: Mapping[str, Path], rounds: int) -> list[Timing]
     """
     x, _ = net.test()
     opened = {name: session(path) for name, path in models.items()}
-    return [timing for batch in BATCHES for timing in _in_turn(f"{net.name}, batch {batch}", opened, x[:batch], rounds)]
+    return [timing for batch in BATCHES for timing in _timings(f"{net.name}, batch {batch}", in_turn(opened, x[:batch], rounds))]
 
 
-def _in_turn(task: str, opened: Mapping[str, Any], x: np.ndarray, rounds: int) -> list[Timing]:
-    bursts: dict[str, list[float]] = {name: [] for name in opened}
-    for _ in range(rounds + 1):  # the first round warms up
-        for name, one in opened.items():
-            bursts[name].append(_burst(one, x))
-    seconds = {name: median(found[1:]) for name, found in bursts.items()}
+def _timings(task: str, seconds: Mapping[str, float]) -> list[Timing]:
     return [Timing(task, name, value, value / seconds["float"]) for name, value in seconds.items()]
 
 
-def _burst(opened: Any, x: np.ndarray) -> float:
+def in_turn(opened: Mapping[str, Any], x: np.ndarray, rounds: int, calls: int = CALLS) -> dict[str, float]:
+    """Seconds of a call of each session."""
+    bursts: dict[str, list[float]] = {name: [] for name in opened}
+    for _ in range(rounds + 1):  # the first round warms up
+        for name, one in opened.items():
+            bursts[name].append(burst(one, x, calls))
+    return {name: median(found[1:]) for name, found in bursts.items()}
+
+
+def burst(opened: Any, x: np.ndarray, calls: int = CALLS) -> float:
     """Seconds of a call."""
     entry = opened.get_inputs()[0]
     feed = {entry.name: x.astype(np.uint8) if entry.type == "tensor(uint8)" else x}
-    return median(_call(opened, feed) for _ in range(CALLS))
+    return median(_call(opened, feed) for _ in range(calls))
 
 
 def _call(opened: Any, feed: Mapping[str, np.ndarray]) -> float:

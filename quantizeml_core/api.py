@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -13,20 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from .bake import Quantization, bake, bake_input
+from .bake import Quantization, bake
 from .blocks import ENTRIES
 from .blueprint import Blueprint
-from .calibration import MEAN_BITS, Range, RangeObserver, Several, channel_sum
+from .calibration import Range
 from .centre import centre
 from .correct import correct
 from .decide import decide, input_signed
 from .entry import fold_entry
 from .errors import ModelError, UsageError
-from .hooks import Batch, Change, Frontend, InputShape, Observer, Survey
-from .kernels import channel_first, input_quantize
+from .hooks import Batch, Change, Frontend, InputShape, Survey
 from .load import Load, load
 from .match import stop_message
-from .numerics import Floats, round_significant
+from .numerics import Floats
+from .observing import Progress, input_errors, observe, observed, tap_observers
 from .params import QuantizationParams, resolve
 from .patterns import scoped_rules
 from .plan import Plan
@@ -37,12 +37,10 @@ from .report.fitting import Fitting, fitted, illegal, sentence
 from .report.heads import Head, inspect_heads, measure_heads
 from .report.inspect import inspect_config, inspect_program, inspect_widened
 from .report.overflow import Accumulator, accumulators
-from .rounding import LAST_BITS, TapObserver, adapt, worth_observing
+from .rounding import adapt
 from .samples import Samples
-from .solve import Solution, solve
+from .solve import solve
 from .target import Target
-
-Progress = Callable[[str, int, int], None]
 
 BATCH_SIZE = 32
 RANDOM_WARNING = (
@@ -117,8 +115,8 @@ def quantize_model(
     fitting = fit(registry, fold_entry(survey.blueprint), chosen, params, approximate)
     _refuse_illegal(fitting, strict)
     blueprint = fitting.legal.blueprint
-    taps = _tap_observers(blueprint, params, q_config, fitting.legal.ranges)
-    weight = load(blueprint, _observed(blueprint, fitting.legal.ranges), batch_size or BATCH_SIZE)
+    taps = tap_observers(blueprint, params, q_config, fitting.legal.ranges)
+    weight = load(blueprint, observed(blueprint, fitting.legal.ranges), batch_size or BATCH_SIZE)
     ranges = observe(frontend, survey, blueprint, feed, weight, epochs, progress, taps, fitting.legal.ranges)
     plan = decide(blueprint, ranges, params, chosen).merged(q_config)
     check_plan(plan, chosen)
@@ -154,59 +152,6 @@ def _refuse_overflow(made: Quantization) -> None:
                              where=f"`{name}`", do="Use a wider accumulator (-b/--buffer_bits), a smaller layer, or cut the network before it")
 
 
-def _observed(blueprint: Blueprint, alike: Collection[str]) -> list[str]:
-    """The tensors of the float network whose ranges count: block boundaries and probes of tables."""
-    boundaries = [b.output for b in blueprint.blocks if b.kind != "input" and b.output not in alike]
-    return boundaries + [b.probe for b in blueprint.blocks if b.probe]
-
-
-def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: Samples, weight: Load, epochs: int, progress: Progress | None,
-            taps: Mapping[str, TapObserver], alike: Mapping[str, str]) -> dict[str, Range]:
-    """Ranges of every block boundary and table probe. Extremes do not change when samples are seen again, so one epoch is enough for any count.
-
-    Arguments:
-        taps: by block name; they see the block's input.
-        alike: tensors the float network does not have -> the tensors whose ranges they have.
-    """
-    inputs = {b.output: RangeObserver(track_integers=True) for b in blueprint.blocks if b.kind == "input"}
-    native = {b.output: b.inputs[0] for b in blueprint.blocks if b.kind == "resume"}
-    inner = {t: RangeObserver(track_integers=t in native) for t in _observed(blueprint, alike)}
-    by_tensor: dict[str, list[TapObserver]] = {}
-    for observer in taps.values():
-        by_tensor.setdefault(observer.block.inputs[0], []).append(observer)
-
-    def batches() -> Iterator[Batch]:
-        done, stage = 0, f"Calibrating, {weight.text}"
-        if progress:
-            progress(stage, 0, len(samples))
-        for batch in samples.batches(weight.rows):
-            for block in (b for b in blueprint.blocks if b.kind == "input"):
-                values = batch[block.inputs[0]]
-                values = channel_first(block, values)
-                inputs[block.output].update(values)
-                for observer in by_tensor.get(block.output, ()):
-                    observer.update(values)
-            yield batch
-            done += len(next(iter(batch.values())))
-            if progress:
-                progress(stage, done, len(samples))
-
-    watching: dict[str, list[Observer]] = {}
-    for tensor, observer in inner.items():
-        watching.setdefault(native.get(tensor, tensor), []).extend((observer, *by_tensor.get(tensor, ())))
-    frontend.observe(survey, batches(), {t: Several(observers) for t, observers in watching.items()})
-    seen = {t: o.seen for t, o in (inputs | inner).items()}
-    return seen | {t: seen[source] for t, source in alike.items()}
-
-
-def _tap_observers(blueprint: Blueprint, params: QuantizationParams, config: Mapping[str, Any] | None,
-                   unseen: Collection[str]) -> dict[str, TapObserver]:
-    """For blocks that may get weights of few bits and read a tensor that the float network has."""
-    widths = [params.weight_bits, params.input_weight_bits, *(e.get("weight_quantizer", {}).get("bitwidth") for e in (config or {}).values())]
-    few = any(isinstance(w, int) and w <= LAST_BITS for w in widths)
-    return {b.name: TapObserver(b) for b in blueprint.blocks if few and worth_observing(b) and not set(b.inputs) & set(unseen)}
-
-
 def _integers(blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], covariances: Mapping[str, Floats], samples: Samples, batch_size: int,
               target: Target) -> Quantization:
     """Centre, solve, round, correct, bake. Centring makes biases large: it is left out where a bias has a short mantissa and would lose more than is won."""
@@ -217,20 +162,6 @@ def _integers(blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], cov
     blueprint = adapt(blueprint, plan, solutions, covariances, {t: r.mean for t, r in ranges.items()})
     corrected = correct(blueprint, plan, solutions, ranges, input_errors(blueprint, solutions, samples, batch_size))
     return Quantization(bake(corrected, plan, solutions, mantissa), corrected, plan, solutions, config, mantissa)
-
-
-def input_errors(blueprint: Blueprint, solutions: Mapping[str, Solution], samples: Samples, batch_size: int) -> dict[str, Floats]:
-    """Mean of x - dequantize(quantize(x)) per channel of each input block's tensor, over all samples."""
-    blocks = [bake_input(b, solutions[b.name]) for b in blueprint.blocks if b.kind == "input"]
-    totals, counts = {b.output: np.zeros(1) for b in blocks}, {b.output: 0 for b in blocks}
-    for batch in samples.batches(batch_size):
-        for block in blocks:
-            x, fmt = batch[block.inputs[0]], solutions[block.name].output
-            back = fmt.dequantize(input_quantize(block, x))
-            plain = channel_first(block, x)
-            totals[block.output] = totals[block.output] + channel_sum(plain.astype(np.float64) - back)
-            counts[block.output] += plain.size // plain.shape[1]
-    return {t: round_significant(total / counts[t], MEAN_BITS) for t, total in totals.items()}
 
 
 def survey_model(model: Any, *, target: str | Target | None = None) -> Survey:

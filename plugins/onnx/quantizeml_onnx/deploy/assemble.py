@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
-from onnx import helper, inliner, numpy_helper
+from onnx import helper, inliner
 
 from quantizeml_core.blocks import Block
 from quantizeml_core.names import Names
