@@ -73,7 +73,7 @@ def peak() -> float:
     text = f'<ir_version: 10, opset_import: ["" : 21]> g (uint8[{rows},{inner}] x) => (int32[{rows},{columns}] y) {{ y = MatMulInteger (x, w) }}'
     model, rng = parser.parse_model(text), np.random.default_rng(0)
     model.graph.initializer.append(onnx.numpy_helper.from_array(rng.integers(-127, 128, (inner, columns)).astype(np.int8), "w"))
-    opened, x = session(model.SerializeToString()), rng.integers(0, 256, (rows, inner)).astype(np.uint8)
+    opened, x = session(model), rng.integers(0, 256, (rows, inner)).astype(np.uint8)
     return rows * inner * columns / min(burst(opened, x, CALLS) for _ in range(5))
 
 
@@ -112,11 +112,11 @@ def main() -> None:
     args = parser_.parse_args()
     peers.quiet_onnxruntime()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    timings: list[Timing] = []
+    timings, top = [], peak()
     for name in args.nets:
         with tempfile.TemporaryDirectory() as scratch:
             timings += measure(name, args.batches, args.rounds, Path(scratch))
-    console.print(table(timings, peak()))
+    console.print(table(timings, top))
     if args.json:
         args.json.write_text(json.dumps([asdict(one) for one in timings], indent=1))
 
