@@ -53,20 +53,18 @@ def ties_down(block: Block, x: np.ndarray) -> np.ndarray:
     return kernels.max_pool(rounded, block.pool) if block.pool else rounded
 
 
-def check(model: onnx.ModelProto, feeds: Values, unsigned_weights: bool = False) -> int:
-    """Every block computes its kernel on the integers that the form itself gives it; how many ties there were."""
-    program, ties = readback.program(model), 0
+def check(model: onnx.ModelProto, feeds: Values, unsigned_weights: bool = False) -> None:
+    """Every block computes its kernel on the integers that the form itself gives it, but for negative ties."""
+    program = readback.program(model)
     found = integers(model, deployed(model, unsigned_weights), program, feeds)
     for block in program.blocks:
         given = [feeds[t] if block.kind in ENTRIES else found[t] for t in block.inputs]
         expected = kernels.KERNELS[block.kind](block, *given)
         signed = block.kind in LINEAR and block.activation is None and "multiplier" in block.arrays and "table" not in block.arrays
         if signed and not np.array_equal(found[block.output], expected):
-            assert numerics.qmax(8) >= np.abs(found[block.output] - expected).max() == 1
-            ties += int((found[block.output] != expected).sum())
+            assert np.abs(found[block.output] - expected).max() == 1
             expected = ties_down(block, *given)
         assert np.array_equal(found[block.output], expected), block.name
-    return ties
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -105,7 +103,7 @@ def test_the_form_for_any_processor_gives_the_same_bytes() -> None:
     net = trained.NETS["resnet_mnist"]
     model = quantize_model(str(net.path), samples=net.samples(32)).model
     x = net.test()[0][:8]
-    assert check(model, {model.graph.input[0].name: x}, unsigned_weights=True) >= 0
+    check(model, {model.graph.input[0].name: x}, unsigned_weights=True)
     usual, any_cpu = (session(deployed(model, u).SerializeToString()).run(None, {model.graph.input[0].name: x})[0] for u in (False, True))
     assert np.array_equal(usual, any_cpu)
 
