@@ -120,20 +120,32 @@ def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tu
     return fine.all(axis=-1) & (shift >= 1)
 
 
-def float32_agrees_but_ties(multiplier: Ints, shift: Ints, low: int, high: int, reach: tuple[ArrayLike, ArrayLike]) -> NDArray[np.bool_]:
-    """`float32_agrees` for signed outputs and the ratio times LIFT: only where acc M 2^-f is negative and halfway between two integers may it go down.
+def float32_ratios(multiplier: Ints, shift: Ints, low: int, high: int, reach: tuple[ArrayLike, ArrayLike]) -> NDArray[np.float32]:
+    """The ratio per filter, (F,), whose clip(rint(float32(acc) * ratio)) is law 2 for every reachable accumulator but negative ties; NaN where none is.
+
+    M 2^-f itself rounds ties to even; one or two units in its last place above it, positive ties go up, and products just below a tie may too: which of the three
+    does neither depends on M and on the accumulators that occur, so each is proven, as in `float32_agrees`. Where acc M 2^-f is negative and halfway between two
+    integers, the result may be one less.
 
     Arguments: as there.
     """
+    exact = multiplier_value(multiplier, np.maximum(shift, 1)).astype(np.float32)
+    above = np.nextafter(exact, np.float32(np.inf))
+    found = np.full(exact.shape, np.nan, np.float32)
+    for ratio in (np.nextafter(above, np.float32(np.inf)), above, exact):
+        np.copyto(found, ratio, where=_agrees_but_ties(multiplier, shift, low, high, reach, ratio))
+    return found
+
+
+def _agrees_but_ties(multiplier: Ints, shift: Ints, low: int, high: int, reach: tuple[ArrayLike, ArrayLike], ratio: NDArray[np.float32]) -> NDArray[np.bool_]:
     at = step_boundaries(multiplier, shift, low, high)
     y = np.arange(low + 1, high + 1)
     m, f = np.asarray(multiplier)[:, None], np.maximum(shift, 1)[:, None]
-    scale = multiplier_value(multiplier, shift).astype(np.float32)[:, None] * LIFT
     low_acc, high_acc = (np.asarray(r, np.int64)[:, None] for r in reach)
     tie = (at * m == (2 * y - 1) << (f - 1)) & (at < 0)
-    above, below = np.rint(at.astype(np.float32) * scale) >= y, np.rint((at - 1).astype(np.float32) * scale) < y
+    above, below = (np.rint(a.astype(np.float32) * ratio[:, None]) for a in (at, at - 1))
     outside = [(a > high_acc) | (a < low_acc) for a in (at, at - 1)]
-    return ((above | tie | outside[0]) & (below | outside[1])).all(axis=-1) & (shift >= 1)
+    return (((above >= y) | tie | outside[0]) & ((below < y) | outside[1])).all(axis=-1) & (shift >= 1)
 
 
 #: Factors that move a float32 ratio by one or two units in its last place: ties go up, or down, nothing else changes.

@@ -51,6 +51,21 @@ def test_signed_outputs_never_agree_because_of_the_negative_tie() -> None:
     assert not numerics.float32_agrees(m, np.full(len(m), 12), -128, 127, FULL).any()
 
 
+@pytest.mark.parametrize(
+    ("multiplier", "shift", "end", "ulps"), [(195, 12, 2**15, 0), (193, 12, 2**15, 1), (129, 12, 2**15, 1), (193, 17, 2**20, 1), (189, 18, 2**20, None)]
+)
+def test_ratios_round_every_accumulator_but_negative_ties(multiplier: int, shift: int, end: int, ulps: int | None) -> None:
+    """Exhaustive: where a ratio is found, it gives the law; where none is, none of the three does."""
+    m, f, acc = np.array([multiplier]), np.array([shift]), np.arange(-end, end + 1)
+    exact = np.float32(multiplier * 2.0**-shift)
+    candidates = [exact, above := np.nextafter(exact, np.float32(1)), np.nextafter(above, np.float32(1))]
+    tie = (acc < 0) & (acc * multiplier % 2**shift == 2 ** (shift - 1))
+    law = numerics.requantize(acc, m, f, -128, 127)
+    right = [bool((np.clip(np.rint(acc.astype(np.float32) * c), -128, 127) == law)[~tie].all()) for c in candidates]
+    found = numerics.float32_ratios(m, f, -128, 127, (np.array([-end]), np.array([end])))[0]
+    assert right == [False] * 3 if ulps is None else found == candidates[ulps] and right[ulps]
+
+
 @pytest.mark.parametrize("grid", [numerics.ANY, numerics.RELU, numerics.SIGNED])
 @given(ratio=st.floats(2.0**-10, 0.9))
 def test_multipliers_bracket_the_ratio(grid: str, ratio: float) -> None:

@@ -25,16 +25,15 @@ SPLIT_CHANNELS = 16
 """Up to so many channels are padded one by one, where each has a value of its own."""
 
 
-def rounds_alike(program: Program, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> bool:
-    """Whether rounding once in float32, ties to even, gives the block's integers for every reachable accumulator: after a ReLU all of them, else all but negative ties."""
+def ratios(program: Program, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> np.ndarray | None:
+    """A float32 per filter that rounds, ties to even, to the block's integers for every reachable accumulator: after a ReLU all of them, else all but negative ties."""
     low, high = (int(v) for v in block.arrays["range"])
     like = np.zeros(len(block.arrays["weight"]), np.int64)
     m, f = (np.broadcast_to(block.arrays[n].astype(np.int64), like.shape) for n in ("multiplier", "shift"))
     if max(-int(reach[0].min()), int(reach[1].max())) >= 2**31:
-        return False
-    if block.activation is not None:
-        return bool(numerics.float32_agrees(m, f, max(low, 0), high, reach).all())
-    return bool(numerics.float32_agrees_but_ties(m, f, low, high, reach).all())
+        return None
+    found = numerics.float32_ratios(m, f, low if block.activation is None else max(low, 0), high, reach)
+    return None if np.isnan(found).any() else found
 
 
 def conv(g: Graph, block: Block) -> bool:
@@ -45,25 +44,19 @@ def conv(g: Graph, block: Block) -> bool:
     if table or gap or "shift" not in block.arrays or "multiplier" not in block.arrays:
         return False
     reach = body.reach(g.program, block)
-    padded = None if not rounds_alike(g.program, block, reach) else _padded(g, block)
-    if padded is None:
+    scale = ratios(g.program, block, reach)
+    padded = None if scale is None else _padded(g, block)
+    if scale is None or padded is None:
         return False
     x, zero, pads, extra = padded
     bias = block.arrays.get("bias", np.zeros(1, np.int64)) + extra
     weight, weight_zero = g.weight(f"{block.name}/weight", block.arrays["weight"])
-    ratio = g.constant(f"{block.name}/ratio", _ratio(block))
+    ratio = g.constant(f"{block.name}/ratio", scale)
     last = [g.constant(f"{block.name}/bias", np.broadcast_to(bias, (len(block.arrays["weight"]),)).astype(np.int32))] if np.any(bias) else []
     y = g.node("QLinearConv", x, g.scalar(1, np.float32), zero, weight, ratio, weight_zero, g.scalar(1, np.float32), g.zero(block.output), *last,
                group=block.groups, strides=list(block.strides), pads=list(pads))
     _finish(g, block, _pooled(g, block, y), reach)
     return True
-
-
-def _ratio(block: Block) -> np.ndarray:
-    """M 2^-f per filter; of a signed output lifted by a unit in its last place, so that of the ties the positive ones go up, as law 2 has them."""
-    exact = numerics.multiplier_value(block.arrays["multiplier"].astype(np.int64), block.arrays["shift"].astype(np.int64)).astype(np.float32)
-    lifted = exact * numerics.LIFT if block.activation is None else exact
-    return np.broadcast_to(lifted, (len(block.arrays["weight"]),))
 
 
 def _padded(g: Graph, block: Block) -> tuple[str, str, tuple[int, ...], np.ndarray] | None:
@@ -128,12 +121,13 @@ def dense(g: Graph, block: Block) -> bool:
     if "table" in block.arrays or block.activation is not None and "shift" not in block.arrays:
         return False
     reach = body.reach(g.program, block)
-    if "shift" in block.arrays and ("bound" in block.arrays or "multiplier" not in block.arrays or not rounds_alike(g.program, block, reach)):
+    scale = ratios(g.program, block, reach) if {"shift", "multiplier"} <= block.arrays.keys() and "bound" not in block.arrays else None
+    if "shift" in block.arrays and scale is None:
         return False
     x = g.node("Flatten", g.names[tensor], axis=1) if block.flatten else g.names[tensor]
     bias = np.broadcast_to(block.arrays.get("bias", np.zeros(1, np.int64)), (len(block.arrays["weight"]),)).astype(np.int32)
-    if "shift" in block.arrays:
-        _requantized(g, block, x, bias, reach)
+    if scale is not None:
+        _requantized(g, block, x, bias, reach, scale)
     else:
         weight, zero = g.weight(f"{block.name}/weight", block.arrays["weight"].T)
         sums = g.node("MatMulInteger", x, weight, g.zero(tensor), zero)
@@ -141,9 +135,9 @@ def dense(g: Graph, block: Block) -> bool:
     return True
 
 
-def _requantized(g: Graph, block: Block, x: str, bias: np.ndarray, reach: tuple[np.ndarray, np.ndarray]) -> None:
+def _requantized(g: Graph, block: Block, x: str, bias: np.ndarray, reach: tuple[np.ndarray, np.ndarray], scale: np.ndarray) -> None:
     weight, zero = g.weight(f"{block.name}/weight", block.arrays["weight"].T)
-    ratio, one = g.constant(f"{block.name}/ratio", _ratio(block)), g.scalar(1, np.float32)
+    ratio, one = g.constant(f"{block.name}/ratio", scale), g.scalar(1, np.float32)
     zeros = g.constant(f"{block.name}/weight_zero", np.full(len(bias), MIDDLE if g.unsigned_weights else 0, np.uint8 if g.unsigned_weights else np.int8))
     y = g.node("QGemm", x, one, g.zero(block.inputs[0]), weight, ratio, zeros, g.constant(f"{block.name}/bias", bias), one, g.zero(block.output),
                domain="com.microsoft")
