@@ -66,7 +66,7 @@ def _model(header: onnx.GraphProto, emitted: Emitted, remainder: _Remainder | No
         _graph(header, emitted, remainder), functions=[*emitted.functions, *(remainder.functions if remainder else ())], ir_version=IR_VERSION, producer_name="quantizeml",
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in _imports(remainder, emitted, opset).items()],
     )
-    helper.set_model_props(model, {CONFIG_KEY: json.dumps(config)})
+    helper.set_model_props(model, {CONFIG_KEY: json.dumps(config, separators=(",", ":"))})
     return model
 
 
