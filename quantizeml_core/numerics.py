@@ -110,7 +110,6 @@ def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tu
     low_acc, high_acc = (np.asarray(r, np.int64)[..., None] for r in reach)
     raw = at if bias is None else at - bias[..., None]
 
-
     def rounded(acc: Ints) -> NDArray[np.float32]:
         product = acc.astype(np.float32) * scale
         return np.rint(product) if offset is None else np.floor(product + offset[..., None])
@@ -177,18 +176,19 @@ def _steps_at(at: Ints, y: Ints, scale: NDArray[np.float32], furthest: Ints) -> 
     return ((above & below) | (at > furthest[:, None])).all(axis=-1)
 
 
-#: Which multipliers a block may want: every one, or those that onnxruntime's QLinearConv reproduces on a ReLU output or on a signed one.
-ANY, RELU, SIGNED = "any", "relu", "signed"
+#: Which multipliers a block may want: every one, or those that onnxruntime's QLinearConv reproduces on a ReLU output, on a signed one as two halves, or on a signed one
+#: but for negative ties.
+ANY, RELU, SIGNED, TIED = "any", "relu", "signed", "tied"
 
 
-@lru_cache(maxsize=3)
+@lru_cache(maxsize=4)
 def multiplier_table(grid: str) -> tuple[Floats, Ints, Ints]:
     """Every M * 2^-f of a grid, ascending, with its M and f.
 
     `ANY`: M in 128..255, every hardware shift. `RELU`: those for which `float32_agrees` on outputs of up to 8 bits after a ReLU. For f <= 17 that holds
     for every M = 3 (mod 4): the only positive tie of law 2 is acc = 2^(f-1), and ties to even then rounds up as law 2 does; for larger f it thins out as
-    products leave float32's 24 bits, and ends near 2^-15. `SIGNED`: the odd ones for which `float32_halves_agree`, up to f = 16: they have no tie but
-    acc = 2^(f-1) and its negative.
+    products leave float32's 24 bits, and ends near 2^-15. `SIGNED`: the odd ones for which `float32_halves_agree`, every one up to f = 15, few behind f = 17; they have no tie
+    but acc = 2^(f-1) and its negative. `TIED`: the odd ones with `float32_ratios`, somewhat more.
     """
     proven = grid != ANY
     shifts = np.arange(1 if proven else SHIFT_MIN, 28 if proven else SHIFT_MAX + 1)
@@ -198,11 +198,20 @@ def multiplier_table(grid: str) -> tuple[Floats, Ints, Ints]:
     return value, m[keep][first], f[keep][first]
 
 
+def _odd(m: Ints, f: Ints, proof: Callable[[Ints, Ints, tuple[Ints, Ints]], NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    odd = m % 2 == 1
+    low, high = (np.full(odd.sum(), end) for end in _WHOLE)
+    keep = np.zeros(len(m), np.bool_)
+    keep[odd] = proof(m[odd], f[odd], (low, high))
+    return keep
+
+
 _WHOLE = (-(2**31), 2**31 - 1)
 _PROOFS: dict[str, Callable[[Ints, Ints], NDArray[np.bool_]]] = {
     ANY: lambda m, f: np.ones(len(m), np.bool_),
     RELU: lambda m, f: float32_agrees(m, f, 0, 127, _WHOLE),
-    SIGNED: lambda m, f: float32_halves_agree(m, f, -128, 127, (np.full(len(m), _WHOLE[0]), np.full(len(m), _WHOLE[1]))) & (m % 2 == 1),
+    SIGNED: lambda m, f: _odd(m, f, lambda m, f, reach: float32_halves_agree(m, f, -128, 127, reach)),
+    TIED: lambda m, f: _odd(m, f, lambda m, f, reach: ~np.isnan(float32_ratios(m, f, -128, 127, reach))),
 }
 
 

@@ -8,7 +8,7 @@ range; with a given step (an addition, a per-tensor scale) the filter's weight s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -24,8 +24,12 @@ Needs = Mapping[str, Floats]
 CHANNEL_FLOOR = 2.0**-8
 #: Range given to a tensor that was zero on every sample; as a fraction of the widest channel, the finest step of an affine input.
 SMALLEST = 2.0**-24
-#: A multiplier of the wanted grid is preferred while it costs at most this much of the range.
+#: A multiplier of the wanted grid is preferred while it costs at most this much of the range, else one of the next grid.
 FAST_COST = 1.125
+#: By wanted grid, what is preferred to any multiplier, best first.
+PREFERRED: Mapping[str, tuple[str, ...]] = {
+    numerics.ANY: (), numerics.RELU: (numerics.RELU, numerics.TIED), numerics.SIGNED: (numerics.SIGNED, numerics.TIED),
+}
 #: Up to this many bits, clipping a few large weights costs less than coarser steps for all.
 SEARCHED = 4
 #: Shares of the widest weight step that are tried.
@@ -88,24 +92,13 @@ class Exact:
 
     def free(self, acc_step: Floats, need: Floats, grid: str) -> Choice:
         """The smallest output step on the grid that is at least `need`."""
-        ratio = acc_step / need
-        m, f = numerics.multiplier_at_most(ratio, grid)
-        value = numerics.multiplier_value(m, f)
-        if grid != numerics.ANY:
-            dear = (value * FAST_COST < ratio) | (value > ratio * (1 + 1e-9))
-            m, f = (np.where(dear, full, quick) for full, quick in zip(numerics.multiplier_at_most(ratio), (m, f), strict=True))
-            value = numerics.multiplier_value(m, f)
-        return Choice(acc_step, acc_step / value, m, f)
+        m, f = _preferred(numerics.multiplier_at_most, acc_step / need, grid, (1 / FAST_COST, 1 + 1e-9))
+        return Choice(acc_step, acc_step / numerics.multiplier_value(m, f), m, f)
 
     def given(self, acc_step: Floats, step: Floats, grid: str) -> Choice:
         """The smallest accumulator step, at least `acc_step`, that reaches `step` exactly."""
-        ratio = acc_step / step
-        m, f = numerics.multiplier_at_least(ratio, grid)
+        m, f = _preferred(numerics.multiplier_at_least, acc_step / step, grid, (1 - 1e-9, FAST_COST))
         value = numerics.multiplier_value(m, f)
-        if grid != numerics.ANY:
-            dear = (value > ratio * FAST_COST) | (value < ratio * (1 - 1e-9))
-            m, f = (np.where(dear, full, quick) for full, quick in zip(numerics.multiplier_at_least(ratio), (m, f), strict=True))
-            value = numerics.multiplier_value(m, f)
         return Choice(step * value, np.broadcast_to(step, value.shape), m, f)
 
 
@@ -139,6 +132,17 @@ class Reference:
     def given(self, acc_step: Floats, step: Floats, grid: str) -> Choice:
         m, f = numerics.multiplier_nearest(acc_step)
         return Choice(acc_step, step, m, f + np.log2(step).astype(np.int64))
+
+
+def _preferred(find: Callable[[Floats, str], tuple[Ints, Ints]], ratio: Floats, grid: str, cost: tuple[float, float]) -> tuple[Ints, Ints]:
+    """M and f, each of the first preferred grid whose M 2^-f is `cost` times the ratio."""
+    m, f = find(ratio, numerics.ANY)
+    for wanted in reversed(PREFERRED[grid]):
+        quick = find(ratio, wanted)
+        value = numerics.multiplier_value(*quick)
+        cheap = (value >= ratio * cost[0]) & (value <= ratio * cost[1])
+        m, f = np.where(cheap, quick[0], m), np.where(cheap, quick[1], f)
+    return m, f
 
 
 def least_error_step(weight: Floats, widest: Floats, limit: int) -> Floats:

@@ -66,7 +66,7 @@ def test_ratios_round_every_accumulator_but_negative_ties(multiplier: int, shift
     assert right == [False] * 3 if ulps is None else found == candidates[ulps] and right[ulps]
 
 
-@pytest.mark.parametrize("grid", [numerics.ANY, numerics.RELU, numerics.SIGNED])
+@pytest.mark.parametrize("grid", [numerics.ANY, numerics.RELU, numerics.SIGNED, numerics.TIED])
 @given(ratio=st.floats(2.0**-10, 0.9))
 def test_multipliers_bracket_the_ratio(grid: str, ratio: float) -> None:
     below = numerics.multiplier_value(*numerics.multiplier_at_most(ratio, grid))

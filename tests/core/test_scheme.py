@@ -34,6 +34,12 @@ def test_a_given_output_is_reached_exactly(grid: str, acc: np.ndarray, step: np.
     assert (choice.acc_step == step * numerics.multiplier_value(choice.multiplier, choice.shift)).all()
 
 
+def test_where_the_wanted_multipliers_are_far_apart_one_of_the_next_grid_is_taken() -> None:
+    """Between 47 and 55 at a shift of 16 no ratio rounds as two halves; 95 at 17 does as one."""
+    choice = Exact().given(np.array([47.25 * 2.0**-16]), np.ones(1), numerics.SIGNED)
+    assert (choice.multiplier.tolist(), choice.shift.tolist()) == ([95], [17])
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_steps_follow_the_unit_of_measure(unit: int) -> None:
     """A signal in volts or in nanovolts gives the same integers: a power of two moves every step by just that."""

@@ -1,6 +1,7 @@
 """Byte forms: a block as a few operators on uint8. A form answers False, having emitted nothing, where it cannot give the block's integers.
 
     conv2d, depthwise2d     QLinearConv [MaxPool] [Clip]       one float32 product, rounded to even: proven equal, but for ties of signed outputs
+                            MatMulInteger ReduceSum ...        of one pixel, before a global average: int32 sums, requantized in float64
     dense                   QGemm, or MatMulInteger where accumulators leave the network
     add                     QLinearConv over both operands, as in `quantizeml_onnx.addition`
     concat, select, upsample2d, and convolutions that change nothing: bytes are moved
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import onnx
 
 from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
@@ -23,6 +25,8 @@ from .unchanged import unchanged
 Form = Callable[[Graph, Block], bool]
 SPLIT_CHANNELS = 16
 """Up to so many channels are padded one by one, where each has a value of its own."""
+
+COLOURS = 3
 
 
 def ratios(program: Program, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> np.ndarray | None:
@@ -37,12 +41,13 @@ def ratios(program: Program, block: Block, reach: tuple[np.ndarray, np.ndarray])
 
 
 def conv(g: Graph, block: Block) -> bool:
-    """A convolution without table or global average."""
+    """A convolution without table."""
     if unchanged(g.program, block):
         return _moved(g, block)
-    table, gap = "table" in block.arrays, block.pool is not None and block.pool.kind == "gap"
-    if table or gap or "shift" not in block.arrays or "multiplier" not in block.arrays:
+    if "table" in block.arrays or "shift" not in block.arrays or "multiplier" not in block.arrays:
         return False
+    if block.pool is not None and block.pool.kind == "gap":
+        return averaged(g, block)
     reach = body.reach(g.program, block)
     scale = ratios(g.program, block, reach)
     padded = None if scale is None else _padded(g, block)
@@ -50,7 +55,8 @@ def conv(g: Graph, block: Block) -> bool:
         return False
     x, zero, pads, extra = padded
     bias = block.arrays.get("bias", np.zeros(1, np.int64)) + extra
-    weight, weight_zero = g.weight(f"{block.name}/weight", block.arrays["weight"])
+    x, kernel = _of_four(g, block, x)
+    weight, weight_zero = g.weight(f"{block.name}/weight", kernel)
     ratio = g.constant(f"{block.name}/ratio", scale)
     last = [g.constant(f"{block.name}/bias", np.broadcast_to(bias, (len(block.arrays["weight"]),)).astype(np.int32))] if np.any(bias) else []
     y = g.node("QLinearConv", x, g.scalar(1, np.float32), zero, weight, ratio, weight_zero, g.scalar(1, np.float32), g.zero(block.output), *last,
@@ -75,6 +81,14 @@ def _padded(g: Graph, block: Block) -> tuple[str, str, tuple[int, ...], np.ndarr
     return _each_padded(g, x, pads, values + zero), g.scalar(zero, np.uint8), (0, 0, 0, 0), np.zeros(1, np.int64)
 
 
+def _of_four(g: Graph, block: Block, x: str) -> tuple[str, np.ndarray]:
+    """The bytes and the weights of a convolution, three channels made four by one whose weights are nil: words are read in place, threes are copied first."""
+    weight = block.arrays["weight"]
+    if weight.shape[1] != COLOURS or block.groups != 1:
+        return x, weight
+    return g.node("Pad", x, g.ints((0, 0, 0, 0, 0, 1, 0, 0))), np.pad(weight, ((0, 0), (0, 1), (0, 0), (0, 0)))
+
+
 def _each_padded(g: Graph, x: str, pads: tuple[int, ...], values: np.ndarray) -> str:
     top, left, bottom, right = pads
     amounts, axis = g.ints((0, 0, top, left, 0, 0, bottom, right)), g.ints((1,))
@@ -96,14 +110,53 @@ def _finish(g: Graph, block: Block, y: str, reach: tuple[np.ndarray, np.ndarray]
     m, f = block.arrays["multiplier"].astype(np.int64), block.arrays["shift"].astype(np.int64)
     lowest, highest = (numerics.requantize(end, m, f, -(2**31), 2**31) for end in reach)
     under, over = low + zero > 0 and lowest.min() < low, high + zero < 255 and highest.max() > high
-    ends = [g.scalar(low + zero, np.uint8) if under else "", *([g.scalar(high + zero, np.uint8)] if over else [])]
+    bottom, top = (g.scalar(end + zero, np.uint8) for end in (low, high))
     if "bound" in block.arrays:
-        top = numerics.requantize(block.arrays["bound"], m, f, low, high) + zero
-        y = g.node("Min", y, g.constant(f"{block.name}/top", np.broadcast_to(top, m.shape).astype(np.uint8).reshape(1, -1, 1, 1)))
-    if under or over:
-        g.node("Clip", y, *ends, output=g.names[block.output])
+        bound = numerics.requantize(block.arrays["bound"], m, f, low, high) + zero
+        y = g.node("Min", y, g.constant(f"{block.name}/top", np.broadcast_to(bound, m.shape).astype(np.uint8).reshape(1, -1, 1, 1)))
+    if under:
+        g.node("Clip", y, bottom, *([top] if over else []), output=g.names[block.output])
+    elif over:
+        g.node("Min", y, top, output=g.names[block.output])
     else:
         g.node("Identity", y, output=g.names[block.output])
+
+
+def averaged(g: Graph, block: Block) -> bool:
+    """A convolution of one pixel and the average of the image behind it: a product over channels, summed before it is requantized."""
+    reach = body.reach(g.program, block)
+    weight = block.arrays["weight"]
+    plain = weight.shape[2:] == (1, 1) and block.groups == 1 and block.strides == (1, 1) and not any(block.pads)
+    if not plain or max(-int(reach[0].min()), int(reach[1].max())) >= 2**31:
+        return False
+    pixels = g.node("Transpose", g.names[block.inputs[0]], perm=[0, 2, 3, 1])
+    w, zero = g.weight(f"{block.name}/weight", weight[:, :, 0, 0].T)
+    sums = g.node("MatMulInteger", pixels, w, g.zero(block.inputs[0]), zero)
+    if "bias" in block.arrays:
+        sums = g.node("Add", sums, g.constant(f"{block.name}/bias", block.arrays["bias"].astype(np.int32)))
+    if block.activation is not None:
+        sums = g.node("Clip", sums, g.scalar(0, np.int32))
+    if "bound" in block.arrays:
+        sums = g.node("Min", sums, g.constant(f"{block.name}/bound", block.arrays["bound"].astype(np.int32)))
+    total = g.node("ReduceSum", g.node("Cast", sums, to=onnx.TensorProto.INT64) if _leaves_int32(g, block, reach) else sums, g.ints((1, 2)), keepdims=0)
+    _divided(g, block, total)
+    return True
+
+
+def _leaves_int32(g: Graph, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> bool:
+    low, high = body.after_pool(block, g.program, reach)
+    return max(int(high.max()), -int(low.min())) >= 2**31
+
+
+def _divided(g: Graph, block: Block, total: str) -> None:
+    """Law 2 on sums (N, C) in float64, which holds every product exactly, to bytes (N, C, 1, 1)."""
+    low, high = (int(v) for v in block.arrays["range"])
+    ratio = numerics.multiplier_value(block.arrays["multiplier"], block.arrays["shift"])
+    scaled = g.node("Mul", g.node("Cast", total, to=onnx.TensorProto.DOUBLE), g.constant(f"{block.name}/ratio", ratio))
+    zero = g.zeros[block.output]
+    moved = g.node("Floor", g.node("Add", scaled, g.scalar(zero + 0.5, np.float64)))
+    ends = (g.scalar(end + zero, np.float64) for end in (low, high))
+    g.node("Unsqueeze", g.node("Cast", g.node("Clip", moved, *ends), to=onnx.TensorProto.UINT8), g.ints((2, 3)), output=g.names[block.output])
 
 
 def _moved(g: Graph, block: Block) -> bool:
