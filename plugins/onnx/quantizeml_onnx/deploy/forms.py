@@ -114,10 +114,8 @@ def _finish(g: Graph, block: Block, y: str, reach: tuple[np.ndarray, np.ndarray]
     if "bound" in block.arrays:
         bound = numerics.requantize(block.arrays["bound"], m, f, low, high) + zero
         y = g.node("Min", y, g.constant(f"{block.name}/top", np.broadcast_to(bound, m.shape).astype(np.uint8).reshape(1, -1, 1, 1)))
-    if under:
-        g.node("Clip", y, bottom, *([top] if over else []), output=g.names[block.output])
-    elif over:
-        g.node("Min", y, top, output=g.names[block.output])
+    if under or over:
+        g.node("Clip", y, bottom if under else "", *([top] if over else []), output=g.names[block.output])
     else:
         g.node("Identity", y, output=g.names[block.output])
 
