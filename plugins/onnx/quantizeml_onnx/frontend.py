@@ -17,7 +17,7 @@ from quantizeml_core.match import Rule
 from quantizeml_core.program import Program
 from quantizeml_core.target import Target
 
-from . import large, loading, quantized, readback
+from . import large, loading, metadata, quantized, readback
 from .deploy import deployed
 from .normalize import prepare
 from .observe import observe
@@ -73,7 +73,7 @@ class OnnxFrontend:
         return readback.program(model)
 
     def plan(self, model: onnx.ModelProto) -> dict[str, Any] | None:
-        return readback.config(model)
+        return metadata.config(model)
 
     def resumed(self, model: onnx.ModelProto, batch: Batch) -> dict[str, np.ndarray]:
         """The float tensors inside a quantized model that its program reads, for one batch."""

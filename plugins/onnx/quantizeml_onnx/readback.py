@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,16 +15,9 @@ from quantizeml_core.program import Format, Program
 from . import contract
 from .emit import SHIFTS
 from .quantized import dequantized, dequantizers, quantized_nodes
-from .realize import CONFIG_KEY
 
 _KINDS = {base: kind.replace("input_conv2d", "conv2d") for kind, base in contract.BASES.items()}
 _BY_LENGTH = sorted(_KINDS, key=len, reverse=True)
-
-
-def config(model: onnx.ModelProto) -> dict[str, Any] | None:
-    """The configuration in a file's metadata, None when it has none."""
-    text = next((p.value for p in model.metadata_props if p.key == CONFIG_KEY), None)
-    return None if text is None else json.loads(text)
 
 
 def program(model: onnx.ModelProto) -> Program | None:

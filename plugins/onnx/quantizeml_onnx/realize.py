@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.errors import ModelError
 from quantizeml_core.program import Program
 
-from . import contract
+from . import contract, metadata
 from .emit import Emitted, emit
 from .frames import kept
 from .functions import is_series
@@ -23,7 +22,6 @@ from .quantized import is_block
 
 #: Opset of a file without float remainder, and the first one that has every operator of the bodies.
 OPSET, IR_VERSION = 21, 10
-CONFIG_KEY = "quantizeml.config"
 
 
 def realize(original: ir.Model, sanitized: ir.Model, program: Program, config: Mapping[str, Any]) -> onnx.ModelProto:
@@ -66,7 +64,7 @@ def _model(header: onnx.GraphProto, emitted: Emitted, remainder: _Remainder | No
         _graph(header, emitted, remainder), functions=[*emitted.functions, *(remainder.functions if remainder else ())], ir_version=IR_VERSION, producer_name="quantizeml",
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in _imports(remainder, emitted, opset).items()],
     )
-    helper.set_model_props(model, {CONFIG_KEY: json.dumps(config, separators=(",", ":"))})
+    metadata.keep(model, config)
     return model
 
 
