@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from .blueprint import Blueprint
 
-BUDGET = 1 << 29
+BUDGET = 1 << 28
 """Bytes that calibration may take beside the network itself: samples run fewer at once where a batch would need more, but never less than one."""
 HELD = 2 * 4
 

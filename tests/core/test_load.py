@@ -20,7 +20,7 @@ def blueprint(size: int) -> Blueprint:
 @pytest.mark.parametrize(("size", "wanted", "expected"), [
     (8, 32, Load(32, 32 * SAMPLE)),
     (8, 1, Load(1, SAMPLE)),
-    (1024, 32, Load(9, 9 * SAMPLE * 128**2)),
+    (1024, 32, Load(4, 4 * SAMPLE * 128**2)),
     (16384, 32, Load(1, SAMPLE * 2048**2)),
 ])
 def test_the_budget_limits_the_batch_but_never_below_one(size: int, wanted: int, expected: Load) -> None:

@@ -33,7 +33,7 @@ def session(model: bytes | str, tensors: Tensors | None = None) -> onnxruntime.I
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.enable_cpu_mem_arena = False  # memory that is free goes back
+    options.enable_mem_pattern = False  # a plan of all tensors would be made beside what the first batch took
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in (tensors or {}).values()]
     options.add_external_initializers(list(tensors or {}), values)
     try:
