@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -88,9 +88,13 @@ def quantize_model(
     model: Any, *, qparams: QuantizationParams | None = None, q_config: Mapping[str, Any] | None = None, samples: Any = None,
     num_samples: int = 1024, batch_size: int | None = None, epochs: int = 1, quantize_until: str | None = None,
     input_shape: InputShape = None, target: str | Target = "generic", seed: int = 0, strict: bool = False, approximate: bool = False,
-    islands: bool = False, progress: Progress | None = None,
+    islands: bool = False, measure: int | None = None, progress: Progress | None = None,
 ) -> Result:
-    """Quantize a float model; see `quantizeml.models.quantize` for the arguments.
+    """Quantize a float model; see `quantizeml.models.quantize` for the other arguments.
+
+    Arguments:
+        measure: samples on which the integers are compared with the float network; by default 16, fewer for a network of more than 3 million multiplications, none
+            above 50 million.
 
     Raises:
         UsageError: contradictory parameters, unknown target, layer or tensor, before any work.
@@ -124,10 +128,11 @@ def quantize_model(
     made = _integers(blueprint, plan, ranges, covariances, feed, weight.rows, chosen)
     _refuse_overflow(made)
     quantized = frontend.realize(survey, made)
-    heads = measure_heads(frontend, survey, made.program, feed)
+    heads = measure_heads(frontend, survey, made.program, feed, measure, progress)
     findings = (*fitting.findings(), *inspect_widened(made.solutions, plan), *inspect_heads(heads, blueprint, plan), *inspect_program(made.program, chosen, plan),
                 *registry.findings(made.program, chosen, frontend.name))
-    return Result(quantized, made.program, plan, blueprint, findings, _warnings(feed, blueprint, quantize_until, num_samples, seed), frontend,
+    warnings = (*_warnings(feed, blueprint, quantize_until, num_samples, seed), *_unmeasured(measure, heads))
+    return Result(quantized, made.program, plan, blueprint, findings, warnings, frontend,
                   (*survey.changes, *fitting.legal.changes), weight, heads)
 
 
@@ -376,6 +381,11 @@ def _sample_shape(samples: Samples, input_shape: InputShape) -> InputShape:
 def _refuse_partial(blueprint: Blueprint, strict: bool) -> None:
     if strict and blueprint.stops:
         raise ModelError(stop_message(blueprint.stops[0]), where="--strict", allowed="a model that is quantized whole", do="Leave --strict out, or add a pattern")
+
+
+def _unmeasured(wanted: int | None, heads: Sequence[Head]) -> tuple[str, ...]:
+    told = "The integers were not measured: no output depends on them and the samples alone, without earlier frames or floats in between."
+    return (told,) if wanted and not heads else ()
 
 
 def _warnings(samples: Samples, blueprint: Blueprint, until: str | None, count: int, seed: int) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ PARAMS = ("input_weight_bits", "weight_bits", "activation_bits", "per_tensor_act
 @click.option("--strict", is_flag=True, help="Partial quantization, or a limit of the target that stays broken, is an error.")
 @click.option("--approximate", is_flag=True, help="Allow repairs for the target that are not exact; each is measured and reported.")
 @click.option("--islands", is_flag=True, help="Go on behind operations that stay float, where it is worth it (ONNX).")
+@click.option("--measure", type=int, callback=options.positive,
+              help="Samples whose signal over error is told.  [default: 16, fewer or none for a large network]")
 @options.as_json
 def command(model: Path, target: str, save_name: Path | None, quantization_config: Path | None, as_json: bool, **flags: Any) -> None:
     """Quantize a model to integers.

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
 from ..blocks import ENTRIES, MOVES
 from ..blueprint import Blueprint
-from ..hooks import Frontend, Survey
+from ..hooks import Batch, Frontend, Survey
 from ..numerics import qmax
+from ..observing import Progress
 from ..plan import LayerPlan, Plan
 from ..program import Program
 from ..samples import Samples
 from ..testing import decibels
 from .findings import Finding
 
-#: Samples that are run through the integers, fewer for a network of more than MACS / SAMPLES multiplications, none for one of more than MACS.
+#: Samples that are run through the integers unless so many are asked for, fewer for a network of more than MACS / SAMPLES multiplications, none for one of more than MACS.
 SAMPLES, MACS = 16, 50_000_000
 #: An output below this many decibels is worth telling.
 POOR = 15.0
@@ -47,19 +47,40 @@ class _Kept:
     def update(self, x: np.ndarray) -> None:
         self.parts.append(np.array(x))
 
+    @property
+    def value(self) -> np.ndarray:
+        return np.concatenate(self.parts)
 
-def measure_heads(frontend: Frontend, survey: Survey, program: Program, samples: Samples) -> tuple[Head, ...]:
-    """Each output on the first samples, none where that would take long, or where it depends on earlier frames or on floats in between."""
-    macs = survey.blueprint.coverage.total_macs
-    count = min(SAMPLES, MACS // macs if macs else SAMPLES, len(samples))
+
+def measure_heads(frontend: Frontend, survey: Survey, program: Program, samples: Samples, wanted: int | None = None,
+                  progress: Progress | None = None) -> tuple[Head, ...]:
+    """Each output on the first samples, none where that would take long and is not asked for, or where it depends on earlier frames or on floats in between.
+
+    Arguments:
+        wanted: how many samples; by default what takes seconds.
+    """
+    macs = max(survey.blueprint.coverage.total_macs, 1)
+    count = min(wanted or min(SAMPLES, MACS // macs), len(samples))
     known = [t for t in program.outputs if t in survey.blueprint.outputs]
     if not count or not known or program.resumed or any(program.remembering()):
         return ()
-    batch = {name: values[:count] for name, values in next(iter(samples.batches(count))).items()}
-    kept = {t: _Kept() for t in known}
-    frontend.observe(survey, islice([batch], 1), kept)
-    found = program.predict(batch)
-    return tuple(Head(t, decibels(np.concatenate(kept[t].parts), found[t]), count) for t in known)
+    floats, integers = {t: _Kept() for t in known}, {t: _Kept() for t in known}
+
+    def batches() -> Iterator[Batch]:
+        done = 0
+        for batch in samples.batches(min(count, max(MACS // macs, 1))):
+            rows = {name: values[:count - done] for name, values in batch.items()}
+            found, done = program.predict(rows), done + len(next(iter(rows.values())))
+            for tensor in known:
+                integers[tensor].update(found[tensor])
+            yield rows
+            if progress:
+                progress("Measuring the integers", done, count)
+            if done == count:
+                return
+
+    frontend.observe(survey, batches(), floats)
+    return tuple(Head(t, decibels(floats[t].value, integers[t].value), count) for t in known)
 
 
 def inspect_heads(heads: Sequence[Head], blueprint: Blueprint, plan: Plan) -> tuple[Finding, ...]:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from quantizeml.models import quantize
+from quantizeml_core.api import quantize_model
+from quantizeml_core.report import heads
 from quantizeml_core.testing import decibels
 from quantizeml_onnx.observe import session
 from tests.support.onnx_text import network
@@ -59,3 +61,14 @@ def test_the_summary_says_what_each_output_keeps(tmp_path: Path) -> None:
     model = network("(float[N,3,8,8] x) => (float[N,4,6,6] a, float[N,2,6,6] b) <float[4,3,3,3] w, float[2,3,3,3] v> { a = Conv(x, w) b = Conv(x, v) }")
     text = quantize_file(tmp_path, model)[1]
     assert re.search(r"quality +\d\d\.\d dB at a, \d\d\.\d dB at b \(16 of the calibration samples\)", text)
+
+
+@pytest.mark.parametrize(("asked", "told"), [(2, 2), (5, 5), (10**6, 16)])
+def test_as_many_samples_are_measured_as_asked_for_batch_by_batch(asked: int, told: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large the network, and the same figure as of one batch."""
+    model, x = network("(float[N,3,8,8] x) => (float[N,4,6,6] a) <float[4,3,3,3] w> { a = Conv(x, w) }"), np.random.default_rng(0).normal(size=(16, 3, 8, 8))
+    whole = quantize_model(model, samples=x.astype(np.float32), measure=asked).heads
+    monkeypatch.setattr(heads, "MACS", 1)
+    assert quantize_model(model, samples=x.astype(np.float32)).heads == ()
+    one_by_one = quantize_model(model, samples=x.astype(np.float32), measure=asked).heads
+    assert one_by_one == whole and [head.samples for head in whole] == [told]
