@@ -124,6 +124,8 @@ COVERED: dict[str, Callable[[], keras.Model]] = {
     "reshape to a vector": lambda: net(layers.Conv2D(4, 3), layers.Reshape((-1,)), layers.BatchNormalization(), layers.Dense(3)),
     "bn alone": lambda: net(layers.Conv2D(4, 3), layers.ReLU(), layers.BatchNormalization(), layers.ReLU(), layers.Conv2D(2, 3)),
     "average pooling": lambda: net(layers.Conv2D(4, 3), layers.AveragePooling2D(2), layers.Conv2D(2, 1)),
+    "average pooling, same": lambda: net(layers.Conv2D(4, 3), layers.AveragePooling2D(3, 2, padding="same"), layers.ReLU(), layers.Conv2D(2, 1)),
+    "average pooling of a sequence, same": lambda: net(layers.Conv1D(4, 3), layers.AveragePooling1D(4, 3, padding="same"), layers.Conv1D(2, 1), shape=(16, 3)),
     "squeeze and excite": lambda: graph(squeeze_excite),
     "upsampling": lambda: net(layers.Conv2D(4, 3, activation="relu"), layers.UpSampling2D((2, 3)), layers.Conv2D(2, 3)),
     "sigmoid, tanh, elu": lambda: net(layers.Conv2D(4, 3, activation="sigmoid"), layers.Conv2D(4, 3, activation="tanh"), layers.Conv2D(3, 1), layers.ELU()),

@@ -59,7 +59,9 @@ def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
         return np.kron(inputs[0], np.ones((1, 1, *block.strides)))
     if block.kind == "pool2d":
         top, left, bottom, right = block.pool.pads
-        return _post(block, _windows(np.pad(inputs[0], ((0, 0), (0, 0), (top, bottom), (left, right))), block.pool).mean(axis=(4, 5)))
+        around = 0.0 if block.pool.padded else np.nan
+        padded = np.pad(inputs[0], ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=around)
+        return _post(block, np.nanmean(_windows(padded, block.pool), axis=(4, 5)))
     return _post(block, SUMS[block.kind](*inputs) if block.kind in SUMS else _linear(block, inputs[0]))
 
 

@@ -94,7 +94,8 @@ def _max_pool(at: Mapping[str, Any], x: Tensor) -> Tensor:
 
 
 def _average_pool(at: Mapping[str, Any], x: Tensor) -> Tensor:
-    return ops.average_pool(x, at["size"], at["strides"], padding="valid", data_format="channels_last")
+    """Padded pixels do not count."""
+    return ops.average_pool(x, at["size"], at["strides"], padding="same" if any(at["pads"]) else "valid", data_format="channels_last")
 
 
 def _up_sampling(at: Mapping[str, Any], x: Tensor) -> Tensor:

@@ -151,7 +151,7 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "Conv2D": _conv2d, "DepthwiseConv2D": _depthwise, "Conv2DTranspose": _transposed, "Dense": _dense, "Affine": _affine, "Table": _table,
     f"{OPAQUE}Activation": _plain(lambda at, name: keras.layers.Activation(at["function"], name=name)),
     "MaxPool": _max_pool, "Pad": _pad,
-    "AveragePool": _plain(lambda at, name: keras.layers.AveragePooling2D(at["size"], at["strides"], name=name)),
+    "AveragePool": _plain(lambda at, name: keras.layers.AveragePooling2D(at["size"], at["strides"], "same" if any(at["pads"]) else "valid", name=name)),
     "UpSampling2D": _plain(lambda at, name: keras.layers.UpSampling2D(at["size"], name=name)),
     "GlobalAveragePool": _plain(lambda at, name: keras.layers.GlobalAveragePooling2D(keepdims=True, name=name)),
     "ReLU": _plain(lambda at, name: keras.layers.ReLU(at["bound"], name=name)),

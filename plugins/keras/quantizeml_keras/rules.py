@@ -110,9 +110,11 @@ def _pad(target: Target, match: Match) -> Block | Miss:
 
 def _average_pool(target: Target, match: Match) -> Block | Miss:
     node = match.nodes[0]
-    size, strides = node.native["size"], node.native["strides"]
+    size, strides, pads = (node.native[name] for name in ("size", "strides", "pads"))
     if target.can("pool2d"):
-        return Block(node.name, "pool2d", match.inputs, match.output, activation=_activation(match), pool=Pool("avg", size, strides))
+        return Block(node.name, "pool2d", match.inputs, match.output, activation=_activation(match), pool=Pool("avg", size, strides, pads, padded=not any(pads)))
+    if any(pads):
+        return Miss("windows at the border have fewer pixels, and the target has no average pooling but by equal weights")
     kernel = np.full((*size, _channels(match), 1), 1.0 / np.prod(size))
     return _window(target, match, "depthwise2d", kernel, None, strides)
 
