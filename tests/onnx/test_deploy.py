@@ -83,6 +83,20 @@ def test_networks_of_the_zoo(name: str) -> None:
     check(quantize_model(model, samples=x).model, {"input": x[:1]})
 
 
+@pytest.mark.parametrize("unsigned_weights", [False, True])
+@pytest.mark.parametrize("activation", ["d = Identity(c)", "d = Relu(c)", "zero = Constant <value_float = 0.0> () bound = Constant <value_float = 0.7> () d = Clip(c, zero, bound)"])
+def test_a_product_is_averaged_before_it_is_requantized(activation: str, unsigned_weights: bool) -> None:
+    """Behind an image of three channels, whose convolution reads four."""
+    text = """(float[N,3,9,9] x) => (float[N,2,1,1] y) <float[5,3,3,3] w, float[6,5,1,1] v, float[6] b, float[2,6,1,1] u>
+        { a = Conv <pads = [1, 1, 1, 1]> (x, w)  c = Conv(a, v, b)  ACTIVATION  p = GlobalAveragePool(d)  y = Conv(p, u) }"""
+    model = network(text.replace("ACTIVATION", activation))
+    x = np.random.default_rng(0).normal(size=(16, 3, 9, 9)).astype(np.float32)
+    made = quantize_model(model, samples=x).model
+    assert sum(n.op_type == "MatMulInteger" for n in deployed(made).graph.node) == 1
+    for values in (x, 100 * x):
+        check(made, {"x": values}, unsigned_weights)
+
+
 def test_a_signed_tie_goes_down_and_nothing_else_differs() -> None:
     """64 of 128 units are half of one: in the law up, in the deployment form down where it is negative."""
     arrays = {"weight": np.full((1, 1, 1, 1), 64, np.int8), "multiplier": np.array([129], np.uint8), "shift": np.array([7]), "range": np.array([-128, 127])}

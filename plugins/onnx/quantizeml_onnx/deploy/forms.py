@@ -27,6 +27,7 @@ SPLIT_CHANNELS = 16
 """Up to so many channels are padded one by one, where each has a value of its own."""
 
 COLOURS = 3
+"""Channels of an image that get a fourth."""
 
 
 def ratios(program: Program, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> np.ndarray | None:
