@@ -120,7 +120,8 @@ def quantize_model(
     _refuse_illegal(fitting, strict)
     blueprint = fitting.legal.blueprint
     taps = tap_observers(blueprint, params, q_config, fitting.legal.ranges)
-    weight = load(blueprint, observed(blueprint, fitting.legal.ranges), batch_size or BATCH_SIZE)
+    tapped = {observer.block.inputs[0] for observer in taps.values()}
+    weight = load(blueprint, observed(blueprint, fitting.legal.ranges, tapped), batch_size or BATCH_SIZE)
     ranges = observe(frontend, survey, blueprint, feed, weight, epochs, progress, taps, fitting.legal.ranges)
     plan = decide(blueprint, ranges, params, chosen).merged(q_config)
     check_plan(plan, chosen)

@@ -40,6 +40,12 @@ class Range:
         return np.maximum(np.abs(self.low), np.abs(self.high))
 
 
+def side_by_side(ranges: Sequence[Range]) -> Range:
+    """The range of tensors of the same pixels, one after the other along their channels."""
+    low, high, mean, second = (np.concatenate([getattr(r, name) for r in ranges]) for name in ("low", "high", "mean", "second"))
+    return Range(low, high, False, mean, second, ranges[0].samples, ranges[0].pixels)
+
+
 class RangeObserver:
     """Accumulates extremes and means of the arrays (N, C, ...) it is given."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .bake import bake_input
 from .blueprint import Blueprint
-from .calibration import MEAN_BITS, Range, RangeObserver, Several, channel_sum
+from .calibration import MEAN_BITS, Range, RangeObserver, Several, channel_sum, side_by_side
 from .hooks import Batch, Frontend, Observer, Survey
 from .kernels import channel_first, input_quantize
 from .load import Load
@@ -26,9 +26,14 @@ Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done of it, and how much there is."""
 
 
-def observed(blueprint: Blueprint, alike: Collection[str]) -> list[str]:
-    """The tensors of the float network whose ranges count: block boundaries and probes of tables."""
-    boundaries = [b.output for b in blueprint.blocks if b.kind != "input" and b.output not in alike]
+def observed(blueprint: Blueprint, alike: Collection[str], tapped: Collection[str] = ()) -> list[str]:
+    """The tensors of the float network whose ranges count: block boundaries and probes of tables. A concatenation has the ranges of its parts.
+
+    Arguments:
+        alike: tensors that the float network does not have.
+        tapped: tensors that are looked at anyway.
+    """
+    boundaries = [b.output for b in blueprint.blocks if b.output in tapped or b.kind not in ("input", "concat") and b.output not in alike]
     return boundaries + [b.probe for b in blueprint.blocks if b.probe]
 
 
@@ -42,10 +47,10 @@ def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: S
     """
     inputs = {b.output: RangeObserver(track_integers=True) for b in blueprint.blocks if b.kind == "input"}
     native = {b.output: b.inputs[0] for b in blueprint.blocks if b.kind == "resume"}
-    inner = {t: RangeObserver(track_integers=t in native) for t in observed(blueprint, alike)}
     by_tensor: dict[str, list[TapObserver]] = {}
     for observer in taps.values():
         by_tensor.setdefault(observer.block.inputs[0], []).append(observer)
+    inner = {t: RangeObserver(track_integers=t in native) for t in observed(blueprint, alike, by_tensor.keys() - inputs.keys())}
 
     def batches() -> Iterator[Batch]:
         done, stage = 0, f"Calibrating, {weight.text}"
@@ -67,8 +72,21 @@ def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: S
     for tensor, observer in inner.items():
         watching.setdefault(native.get(tensor, tensor), []).extend((observer, *by_tensor.get(tensor, ())))
     frontend.observe(survey, batches(), {t: Several(observers) for t, observers in watching.items()})
-    seen = {t: o.seen for t, o in (inputs | inner).items()}
-    return seen | {t: seen[source] for t, source in alike.items()}
+    return _all_ranges(blueprint, {t: o.seen for t, o in (inputs | inner).items()}, alike)
+
+
+def _all_ranges(blueprint: Blueprint, seen: Mapping[str, Range], alike: Mapping[str, str]) -> dict[str, Range]:
+    """What was seen, and what follows from it: of tensors that are alike, and of concatenations."""
+    found, parts = dict(seen), {b.output: b.inputs for b in blueprint.blocks if b.kind == "concat"}
+
+    def of(tensor: str) -> Range:
+        if tensor not in found:
+            found[tensor] = of(alike[tensor]) if tensor in alike else side_by_side([of(t) for t in parts[tensor]])
+        return found[tensor]
+
+    for tensor in (*parts, *alike):
+        of(tensor)
+    return found
 
 
 def tap_observers(blueprint: Blueprint, params: QuantizationParams, config: Mapping[str, Any] | None,
