@@ -135,7 +135,7 @@ class Reference:
 
 
 def _preferred(find: Callable[[Floats, str], tuple[Ints, Ints]], ratio: Floats, grid: str, cost: tuple[float, float]) -> tuple[Ints, Ints]:
-    """M and f, each of the first preferred grid whose M 2^-f is `cost` times the ratio."""
+    """M and f, each of the first preferred grid whose M 2^-f lies within the two ends of `cost`, as shares of the ratio; else the one that `find` gives among all."""
     m, f = find(ratio, numerics.ANY)
     for wanted in reversed(PREFERRED[grid]):
         quick = find(ratio, wanted)
