@@ -10,7 +10,7 @@ import pytest
 from quantizeml_core.blocks import Activation, Block, Pool
 from quantizeml_core.program import Format, Program
 from quantizeml_core.testing import Mismatch
-from quantizeml_onnx import conformance, selfcheck
+from quantizeml_onnx import body, conformance, functions, selfcheck
 from quantizeml_onnx.conformance import same_pads, violations
 
 CHANNELS = 4
@@ -66,6 +66,26 @@ def test_same_pads_put_the_larger_half_at_the_end() -> None:
 def test_this_machine_passes_or_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selfcheck, "inexact_kernels", lambda: (Mismatch("signed", "9 of 9 integers differ"),))
     assert [f.code for f in conformance.machine()] == ["QML220"]
+
+
+@pytest.mark.parametrize(("weight", "groups", "top", "saturate"), [
+    (np.full((4, 8, 3, 3), 127), 1, 127, False), (np.full((4, 8, 3, 3), -127), 1, 255, True), (np.full((4, 8, 3, 3), 64), 1, 255, False),
+    (np.full((4, 8, 3, 3), 65), 1, 255, True), (np.full((8, 1, 3, 3), 127), 8, 255, False), (np.full((1, 1, 3, 3), 127), 1, 255, True),
+    (np.full((8, 1, 3, 3), 127), 4, 255, True), (np.full((4, 8), 7), 1, 255, False),
+], ids=["behind a ReLU", "a full byte", "a quarter less", "one more", "depthwise", "one channel", "two filters of a channel", "four bits"])
+def test_pairs_that_saturate_sixteen_bits(weight: np.ndarray, groups: int, top: int, saturate: bool) -> None:
+    assert body.pairs_saturate(weight.astype(np.int8), groups, top) is saturate
+
+
+def test_weights_are_unsigned_where_bytes_are_full() -> None:
+    """The first convolution reads signed integers, the second those behind a ReLU."""
+    large = {**CONV.arrays, "weight": np.full((CHANNELS, CHANNELS, 3, 3), 127, np.int8)}
+    first, second = replace(CONV, arrays=large), replace(CONV, name="next", inputs=("y",), output="z", arrays=large)
+    program = _program(first)
+    program = replace(program, blocks=(*program.blocks, second), formats={**program.formats, "z": program.formats["y"]},
+                      shapes={**program.shapes, "z": program.shapes["y"]})
+    for block, zero in ((first, "uint8 {128}"), (second, "int8 {0}")):
+        assert f"wz = Constant <value = {zero}> ()" in functions.body(program, block).lines
 
 
 def test_the_probe_shows_a_saturating_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

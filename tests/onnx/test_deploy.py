@@ -20,13 +20,15 @@ from quantizeml_core.blocks import ENTRIES, LINEAR, Block
 from quantizeml_core.cli import build
 from quantizeml_core.params import QuantizationParams
 from quantizeml_core.program import Program
-from quantizeml_onnx import readback
+from quantizeml_onnx import readback, selfcheck
 from quantizeml_onnx.deploy import deployed
 from quantizeml_onnx.deploy.graph import zero_points
 from quantizeml_onnx.observe import session
 from quantizeml_onnx.quantized import dequantized
 
 Values = Mapping[str, np.ndarray]
+HERE = selfcheck.saturating()
+"""Whether this machine needs unsigned weights."""
 NETS = list(trained.NETS.values())
 SCHEMES = {"8/8/8": {}, "8/8/8 per tensor": {"qparams": QuantizationParams(per_tensor_activations=True)},
            "8/4/4": {"qparams": QuantizationParams(weight_bits=4, activation_bits=4)}, "akida2": {"target": "akida2"}}
@@ -53,7 +55,7 @@ def ties_down(block: Block, x: np.ndarray) -> np.ndarray:
     return kernels.max_pool(rounded, block.pool) if block.pool else rounded
 
 
-def check(model: onnx.ModelProto, feeds: Values, unsigned_weights: bool = False) -> None:
+def check(model: onnx.ModelProto, feeds: Values, unsigned_weights: bool = HERE) -> None:
     """Every block computes its kernel on the integers that the form itself gives it, but for negative ties."""
     program = readback.program(model)
     found = integers(model, deployed(model, unsigned_weights), program, feeds)
@@ -83,7 +85,7 @@ def test_networks_of_the_zoo(name: str) -> None:
     check(quantize_model(model, samples=x).model, {"input": x[:1]})
 
 
-@pytest.mark.parametrize("unsigned_weights", [False, True])
+@pytest.mark.parametrize("unsigned_weights", sorted({HERE, True}))
 @pytest.mark.parametrize("activation", ["d = Identity(c)", "d = Relu(c)", "zero = Constant <value_float = 0.0> () bound = Constant <value_float = 0.7> () d = Clip(c, zero, bound)"])
 def test_a_product_is_averaged_before_it_is_requantized(activation: str, unsigned_weights: bool) -> None:
     """Behind an image of three channels, whose convolution reads four."""
@@ -118,7 +120,7 @@ def test_the_form_for_any_processor_gives_the_same_bytes() -> None:
     model = quantize_model(str(net.path), samples=net.samples(32)).model
     x = net.test()[0][:8]
     check(model, {model.graph.input[0].name: x}, unsigned_weights=True)
-    usual, any_cpu = (session(deployed(model, u).SerializeToString()).run(None, {model.graph.input[0].name: x})[0] for u in (False, True))
+    usual, any_cpu = (session(deployed(model, u).SerializeToString()).run(None, {model.graph.input[0].name: x})[0] for u in (HERE, True))
     assert np.array_equal(usual, any_cpu)
 
 
@@ -126,7 +128,7 @@ def test_what_stays_float_stays() -> None:
     model = network("(float[N,3,8,8] x) => (float[N,4,6,6] y) <float[4,3,3,3] w> { c = Conv(x, w) r = Relu(c) y = Softmax<axis=1>(r) }")
     x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
     made = quantize_model(model, samples=x).model
-    form = deployed(made)
+    form = deployed(made, HERE)
     assert [n.op_type for n in form.graph.node][-2:] == ["DequantizeLinear", "Softmax"]
     assert np.array_equal(*(session(m.SerializeToString()).run(None, {"x": x})[0] for m in (made, form)))
 

@@ -34,7 +34,7 @@ def findings(program: Program, target: Target) -> tuple[Finding, ...]:
 def machine() -> tuple[Finding, ...]:
     """A warning when onnxruntime's byte kernels are not exact on this machine."""
     wrong = sorted({m.block for m in selfcheck.inexact_kernels()})
-    message = f"onnxruntime multiplies bytes inexactly on this CPU (probe: {', '.join(wrong)}); the file is exact on one with VNNI, on Arm and on the chip"
+    message = f"onnxruntime multiplies bytes inexactly on this CPU (probe: {', '.join(wrong)}); the file is right, and exact on others"
     return (Finding("QML220", "warning", "", message, "Run it elsewhere before judging its accuracy"),) if wrong else ()
 
 

@@ -9,7 +9,7 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
 from . import tails
-from .body import Body, activation, after_pool, attribute_names, biased, partial_sums, reach, unsigned
+from .body import Body, activation, after_pool, attribute_names, biased, byte_weights, padded_range, partial_sums, reach, unsigned
 
 LONGEST_TWIN = 1024
 
@@ -42,15 +42,22 @@ def _not_fast(program: Program, block: Block) -> str:
 def _fast_conv(program: Program, block: Block) -> Body:
     lines, zero, restore, pads, key = _conv_source(program, block)
     shift = "shifted" if restore else "bias" if "bias" in block.arrays else ""
-    lines += ["one = Constant <value_float = 1.0> ()", "wz = Constant <value = int8 {0}> ()", "yz = Constant <value = uint8 {0}> ()",
+    weights, moved = byte_weights(block, "W", _top(program, block))
+    lines += [*weights, "one = Constant <value_float = 1.0> ()", "yz = Constant <value = uint8 {0}> ()",
               f"xz = Constant <value = uint8 {{{zero}}}> ()", "m = Cast <to = 1> (Scale)", "ratio = Div (m, Shift)",
               "flat = Constant <value_ints = [-1]> ()", "ws = Reshape (ratio, flat)"]
     if shift == "shifted":
         lines += _shifted_bias(restore, "bias" in block.arrays)
     attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, pads))}], group = {block.groups}"
-    lines += [f"q = QLinearConv <{attributes}> (u, one, xz, W, ws, wz, one, yz{', ' + shift if shift else ''})"]
+    lines += [f"q = QLinearConv <{attributes}> (u, one, xz, w, ws, wz, one, yz{', ' + shift if shift else ''})"]
     lines += _max_pool(block, "q", "p") + _clip_unsigned(program, block, "p")
-    return Body("fast" + key + _range_key(program, block), tuple(lines), attribute_names(block))
+    return Body("fast" + key + moved + _range_key(program, block), tuple(lines), attribute_names(block))
+
+
+def _top(program: Program, block: Block) -> int:
+    """The largest byte that `_conv_source` gives."""
+    low, high = padded_range(program, block)
+    return high + 128 if low < 0 or program.formats[block.inputs[0]].signed and "pad_value" in block.arrays else high
 
 
 def _twin_pays(block: Block) -> bool:
@@ -79,27 +86,26 @@ def _twin_conv(program: Program, block: Block) -> Body:
         lines += [f"nb = Neg ({bias})", f"bb = Concat <axis = 0> ({bias}, nb)"]
     low, high = program.formats[block.output].range
     filters = len(block.arrays["weight"])
+    weights, moved = byte_weights(block, "ww", _top(program, block))
     lines += [
-        "nw = Neg (W)", "ww = Concat <axis = 0> (W, nw)", "m = Cast <to = 1> (Scale)", "ratio = Div (m, Shift)", "flat = Constant <value_ints = [-1]> ()",
+        "nw = Neg (W)", "ww = Concat <axis = 0> (W, nw)", *weights, "m = Cast <to = 1> (Scale)", "ratio = Div (m, Shift)", "flat = Constant <value_ints = [-1]> ()",
         "r = Reshape (ratio, flat)", f"lift = Constant <value_float = {float(numerics.LIFT)!r}> ()",
         f"drop = Constant <value_float = {float(numerics.DROP)!r}> ()", "ru = Mul (r, lift)", "rd = Mul (r, drop)", "ws = Concat <axis = 0> (ru, rd)",
-        "one = Constant <value_float = 1.0> ()", "wz = Constant <value = int8 {0}> ()", "yz = Constant <value = uint8 {0}> ()",
+        "one = Constant <value_float = 1.0> ()", "yz = Constant <value = uint8 {0}> ()",
         f"xz = Constant <value = uint8 {{{zero}}}> ()",
-        f"q = QLinearConv <strides: ints = @strides, pads = [{', '.join(map(str, pads))}]> (u, one, xz, ww, ws, wz, one, yz{', bb' if bias else ''})",
+        f"q = QLinearConv <strides: ints = @strides, pads = [{', '.join(map(str, pads))}]> (u, one, xz, w, ws, wz, one, yz{', bb' if bias else ''})",
         f"halves = Constant <value_ints = [{filters}, {filters}]> ()", "up, down = Split <axis = 1> (q, halves)",
         f"hi = Constant <value = uint8 {{{high}}}> ()", f"lo = Constant <value = uint8 {{{-low}}}> ()", "cu = Clip (up, yz, hi)", "cd = Clip (down, yz, lo)",
         "d = Sub (cu, cd)", "Z = Cast <to = 3> (d)",
     ]
-    return Body(f"twin{filters}{key}{_range_key(program, block)}", tuple(lines), attribute_names(block))
+    return Body(f"twin{filters}{key}{moved}{_range_key(program, block)}", tuple(lines), attribute_names(block))
 
 
 def _integer_conv(program: Program, block: Block, reason: str) -> Body:
-    plain = (["u = Identity (X)"], 0, 0, block.pads, "")
-    lines, zero, restore, pads, key = _conv_source(program, block) if "pad_value" in block.arrays else plain
-    kind = "uint8" if "pad_value" in block.arrays or program.formats[block.inputs[0]].dtype == np.uint8 else "int8"
-    lines = [*lines, "wu = Cast <to = 2> (W)", "wz = Constant <value = uint8 {128}> ()", "wp = Add (wu, wz)", f"xz = Constant <value = {kind} {{{zero}}}> ()"]
+    lines, zero, restore, pads, key = _conv_source(program, block)
+    lines += ["wu = Cast <to = 2> (W)", "wz = Constant <value = uint8 {128}> ()", "w = Add (wu, wz)", f"xz = Constant <value = uint8 {{{zero}}}> ()"]
     attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, pads))}], group = {block.groups}"
-    lines += [f"raw = ConvInteger <{attributes}> (u, wp, xz, wz)"]
+    lines += [f"raw = ConvInteger <{attributes}> (u, w, xz, wz)"]
     lines += _restored(restore, "raw", "mac")
     return _finished(program, block, "integer" + key + f"p{'_'.join(map(str, pads))}g{block.groups}", lines, reason)
 
@@ -121,22 +127,21 @@ def transposed(program: Program, block: Block) -> Body:
         return _finished(program, block, f"float{_pads_key(block.pads)}", lines, "", floating=True)
     lines = [*_set_apart(program, block), *_turned_round(), "mac = ConvInteger (spaced, wp, xz, wz)"]
     geometry = (*block.strides, *block.pads, *block.arrays["weight"].shape[2:])
-    key = "integer" + "x".join(map(str, program.shapes[block.inputs[0]][1:])) + _pads_key(geometry)
+    key = ("signed" if program.input_range(block)[0] < 0 else "integer") + "x".join(map(str, program.shapes[block.inputs[0]][1:])) + _pads_key(geometry)
     return _finished(program, block, key, lines, "the sums of products may leave float32's 24 bits")
 
 
 def _set_apart(program: Program, block: Block) -> list[str]:
-    """`spaced`: stride - 1 zeros behind every pixel, and around them what a plain convolution needs to give the transposed one."""
+    """`spaced`, bytes whose zero is `xz`: stride - 1 zeros behind every pixel, and around them what a plain convolution needs to give the transposed one."""
     channels, height, width = (int(s or 0) for s in program.shapes[block.inputs[0]][1:])
     (down, across), (top, left, bottom, right), (kh, kw) = block.strides, block.pads, block.arrays["weight"].shape[2:]
-    kind = program.formats[block.inputs[0]].dtype.name
+    signed = program.input_range(block)[0] < 0
     around = (0, 0, kh - 1 - top, kw - 1 - left, 0, 0, kh - down - bottom, kw - across - right)
     return [
-        "sa = Constant <value_ints = [3, 5]> ()", "apart = Unsqueeze (X, sa)",
-        f"sb = Constant <value_ints = [0, 0, 0, 0, 0, 0, 0, 0, 0, {down - 1}, 0, {across - 1}]> ()", "behind = Pad (apart, sb)",
+        *unsigned("X", "u", signed), f"xz = Constant <value = uint8 {{{128 if signed else 0}}}> ()", "sa = Constant <value_ints = [3, 5]> ()", "apart = Unsqueeze (u, sa)",
+        f"sb = Constant <value_ints = [0, 0, 0, 0, 0, 0, 0, 0, 0, {down - 1}, 0, {across - 1}]> ()", "behind = Pad (apart, sb, xz)",
         f"sc = Constant <value_ints = [0, {channels}, {height * down}, {width * across}]> ()", "wide = Reshape (behind, sc)",
-        f"sd = Constant <value_ints = [{', '.join(map(str, around))}]> ()", "spaced = Pad (wide, sd)",
-        f"xz = Constant <value = {kind} {{0}}> ()",
+        f"sd = Constant <value_ints = [{', '.join(map(str, around))}]> ()", "spaced = Pad (wide, sd, xz)",
     ]
 
 

@@ -24,7 +24,7 @@ from .observe import observe
 from .realize import from_program, realize
 from .replace_conv3d import replace_conv3d
 from .rewrites import Applied, Refused, Rewrite, sanitize
-from .selfcheck import inexact_kernels
+from .selfcheck import saturating
 from .survey import survey
 
 
@@ -83,8 +83,8 @@ class OnnxFrontend:
         return replace_conv3d(model)
 
     def deploy(self, model: onnx.ModelProto, any_cpu: bool = False) -> onnx.ModelProto:
-        """The deployment form; on a processor whose byte products are inexact, the one that is exact everywhere."""
-        return deployed(model, any_cpu or bool(inexact_kernels()))
+        """The deployment form; on a processor whose byte products saturate, the one that is exact everywhere."""
+        return deployed(model, any_cpu or saturating())
 
     def from_program(self, program: Program, config: Mapping[str, Any]) -> onnx.ModelProto:
         """A whole model from a program of any frontend."""

@@ -4,13 +4,13 @@ One op_type may have several bodies (ONNX function overloads); which one a block
 
 - `fast`      QLinearConv on uint8. It rounds ties to even in float32; the solver picks multipliers for which that equals the law on every reachable
               accumulator (`numerics.float32_agrees`). Only after a ReLU.
-- `integer`   ConvInteger or MatMulInteger, then the exact tail. ConvInteger runs on int8 activations with weights moved to uint8 (zero point 128),
-              the pairing x86 VNNI multiplies natively.
+- `integer`   ConvInteger or MatMulInteger, then the exact tail.
 - `twin`      a signed output as the difference of two such halves, of W and of -W, each with its own direction of rounding.
 - `float`     depthwise: float32 Conv whose every partial sum stays below 2^24, then the exact tail.
 - `paired`    an addition as a depthwise QLinearConv over its two operands, one above the other (`addition`).
 
-What follows the accumulator is in `tails`.
+Each is exact on every processor: bytes beyond 127 meet weights moved to uint8 (zero point 128) where signed ones could saturate (`body.byte_weights`). x86 with VNNI
+has one kernel for both. What follows the accumulator is in `tails`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from quantizeml_core.geometry import common_denominator
 from quantizeml_core.program import Program
 
 from . import addition, response, tails
-from .body import POOL_ATTRIBUTES, Body, activation, after_pool, biased, reach, unsigned
+from .body import POOL_ATTRIBUTES, Body, activation, after_pool, biased, byte_weights, reach, unsigned
 from .contract import OWN, Call
 from .convolution import conv, transposed
 
@@ -315,12 +315,14 @@ def _average_pool(program: Program, block: Block) -> Body:
 
 
 def _dense(program: Program, block: Block) -> Body:
-    low = program.input_range(block)[0]
+    low, high = program.input_range(block)
     lines = ["flat = Flatten <axis = 1> (X)"] if block.flatten else ["flat = Identity (X)"]
     lines += unsigned("flat", "u", low < 0)
-    lines += [f"xz = Constant <value = uint8 {{{128 if low < 0 else 0}}}> ()", "wt = Transpose <perm = [1, 0]> (W)", "mac = MatMulInteger (u, wt, xz)"]
+    zero = 128 if low < 0 else 0
+    weights, moved = byte_weights(block, "wt", zero + high)
+    lines += [f"xz = Constant <value = uint8 {{{zero}}}> ()", "wt = Transpose <perm = [1, 0]> (W)", *weights, "mac = MatMulInteger (u, w, xz, wz)"]
     lines += biased(block, "mac", "sum", rank=2)
-    return _ended(program, block, lines, reach(program, block), "s" if low < 0 else "u")
+    return _ended(program, block, lines, reach(program, block), ("s" if low < 0 else "u") + moved)
 
 
 def _ended(program: Program, block: Block, lines: list[str], reach: tuple[np.ndarray, np.ndarray], key: str) -> Body:

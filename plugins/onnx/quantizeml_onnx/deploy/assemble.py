@@ -26,7 +26,7 @@ def deployed(model: onnx.ModelProto, unsigned_weights: bool = False) -> onnx.Mod
     """The deployment form of a quantized ONNX model.
 
     Arguments:
-        unsigned_weights: for processors that add pairs of byte products in 16 bits (x86 without VNNI).
+        unsigned_weights: where weights could saturate on processors that add pairs of byte products in 16 bits (x86 without VNNI).
     """
     program = readback.program(model)
     assert program is not None, "a quantized model"

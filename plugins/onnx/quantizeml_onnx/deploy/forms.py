@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
@@ -57,7 +58,7 @@ def conv(g: Graph, block: Block) -> bool:
     x, zero, pads, extra = padded
     bias = block.arrays.get("bias", np.zeros(1, np.int64)) + extra
     x, kernel = _of_four(g, block, x)
-    weight, weight_zero = g.weight(f"{block.name}/weight", kernel)
+    weight, weight_zero = g.weight(f"{block.name}/weight", kernel, _top(g, block), block.groups)
     ratio = g.constant(f"{block.name}/ratio", scale)
     last = [g.constant(f"{block.name}/bias", np.broadcast_to(bias, (len(block.arrays["weight"]),)).astype(np.int32))] if np.any(bias) else []
     y = g.node("QLinearConv", x, g.scalar(1, np.float32), zero, weight, ratio, weight_zero, g.scalar(1, np.float32), g.zero(block.output), *last,
@@ -80,6 +81,11 @@ def _padded(g: Graph, block: Block) -> tuple[str, str, tuple[int, ...], np.ndarr
     if len(values) > SPLIT_CHANNELS:
         return None
     return _each_padded(g, x, pads, values + zero), g.scalar(zero, np.uint8), (0, 0, 0, 0), np.zeros(1, np.int64)
+
+
+def _top(g: Graph, block: Block) -> int:
+    """The largest byte that a convolution or dense layer reads."""
+    return body.padded_range(g.program, block)[1] + g.zeros[block.inputs[0]]
 
 
 def _of_four(g: Graph, block: Block, x: str) -> tuple[str, np.ndarray]:
@@ -129,7 +135,7 @@ def averaged(g: Graph, block: Block) -> bool:
     if not plain or max(-int(reach[0].min()), int(reach[1].max())) >= 2**31:
         return False
     pixels = g.node("Transpose", g.names[block.inputs[0]], perm=[0, 2, 3, 1])
-    w, zero = g.weight(f"{block.name}/weight", weight[:, :, 0, 0].T)
+    w, zero = g.weight(f"{block.name}/weight", weight[:, :, 0, 0].T, _top(g, block))
     sums = g.node("MatMulInteger", pixels, w, g.zero(block.inputs[0]), zero)
     if "bias" in block.arrays:
         sums = g.node("Add", sums, g.constant(f"{block.name}/bias", block.arrays["bias"].astype(np.int32)))
@@ -181,16 +187,16 @@ def dense(g: Graph, block: Block) -> bool:
     if scale is not None:
         _requantized(g, block, x, bias, reach, scale)
     else:
-        weight, zero = g.weight(f"{block.name}/weight", block.arrays["weight"].T)
+        weight, zero = g.weight(f"{block.name}/weight", block.arrays["weight"].T, _top(g, block))
         sums = g.node("MatMulInteger", x, weight, g.zero(tensor), zero)
         g.node("Add", sums, g.constant(f"{block.name}/bias", bias), output=g.names[block.output])
     return True
 
 
 def _requantized(g: Graph, block: Block, x: str, bias: np.ndarray, reach: tuple[np.ndarray, np.ndarray], scale: np.ndarray) -> None:
-    weight, zero = g.weight(f"{block.name}/weight", block.arrays["weight"].T)
+    weight, zero = g.weight(f"{block.name}/weight", block.arrays["weight"].T, _top(g, block))
     ratio, one = g.constant(f"{block.name}/ratio", scale), g.scalar(1, np.float32)
-    zeros = g.constant(f"{block.name}/weight_zero", np.full(len(bias), MIDDLE if g.unsigned_weights else 0, np.uint8 if g.unsigned_weights else np.int8))
+    zeros = g.constant(f"{block.name}/weight_zero", np.repeat(numpy_helper.to_array(g.constants[zero]), len(bias)))
     y = g.node("QGemm", x, one, g.zero(block.inputs[0]), weight, ratio, zeros, g.constant(f"{block.name}/bias", bias), one, g.zero(block.output),
                domain="com.microsoft")
     _finish(g, block, y, reach)
@@ -205,7 +211,7 @@ def add(g: Graph, block: Block) -> bool:
     low = low if block.activation is None else 0
     x, y = (g.names[t] if rows else g.node("Reshape", g.names[t], g.ints((0, channels, 1, -1))) for t in block.inputs)
     factors = np.stack([np.broadcast_to(block.arrays[n], (channels,)) for n in ("x_shift", "y_shift")], axis=1).reshape(channels, 1, 2, 1)
-    weight, weight_zero = g.weight(f"{block.name}/weight", factors)
+    weight, weight_zero = g.weight(f"{block.name}/weight", factors, 255, channels)
     power = np.exp2(np.broadcast_to(block.arrays["shift"], (channels,)).astype(np.float32))
     ratio, one = g.constant(f"{block.name}/ratio", numerics.LIFT / power), g.scalar(1, np.float32)
     raised = g.zeros[block.output]

@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from quantizeml_core.names import Names
 from quantizeml_core.program import Program, reach
 
+from .. import body
 from .unchanged import unchanged
 
 MIDDLE = 128
@@ -41,7 +42,7 @@ class Graph:
     Arguments:
         names: by tensor of the program, its name in the file.
         zeros: by tensor of the program.
-        unsigned_weights: weights as unsigned bytes around 128, which no kernel multiplies in 16 bits.
+        unsigned_weights: weights as unsigned bytes around 128 where a kernel that adds pairs of products in 16 bits could saturate.
     """
 
     program: Program
@@ -78,8 +79,8 @@ class Graph:
         self.constants.setdefault(name, numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
-    def weight(self, name: str, integers: np.ndarray) -> tuple[str, str]:
-        """Weights and their zero point."""
-        if self.unsigned_weights:
+    def weight(self, name: str, integers: np.ndarray, top: int, groups: int = 1) -> tuple[str, str]:
+        """Weights for bytes up to `top`, and their zero point."""
+        if self.unsigned_weights and body.pairs_saturate(integers, groups, top):
             return self.constant(name, (integers.astype(np.int16) + MIDDLE).astype(np.uint8)), self.scalar(MIDDLE, np.uint8)
         return self.constant(name, integers.astype(np.int8)), self.scalar(0, np.int8)
