@@ -18,15 +18,13 @@ from onnx import numpy_helper
 from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
+from quantizeml_core.solve import convolution_area
 
 from .. import addition, body
 from .graph import MIDDLE, Graph
 from .unchanged import unchanged
 
 Form = Callable[[Graph, Block], bool]
-SPLIT_CHANNELS = 16
-"""Up to so many channels are padded one by one, where each has a value of its own."""
-
 COLOURS = 3
 """Channels of an image that get a fourth."""
 
@@ -57,7 +55,7 @@ def conv(g: Graph, block: Block) -> bool:
         return False
     x, zero, pads, extra = padded
     bias = block.arrays.get("bias", np.zeros(1, np.int64)) + extra
-    x, kernel = _of_four(g, block, x)
+    kernel = np.pad(block.arrays["weight"], ((0, 0), (0, _fourth(block)), (0, 0), (0, 0)))
     weight, weight_zero = g.weight(f"{block.name}/weight", kernel, _top(g, block), block.groups)
     ratio = g.constant(f"{block.name}/ratio", scale)
     last = [g.constant(f"{block.name}/bias", np.broadcast_to(bias, (len(block.arrays["weight"]),)).astype(np.int32))] if np.any(bias) else []
@@ -70,17 +68,16 @@ def conv(g: Graph, block: Block) -> bool:
 def _padded(g: Graph, block: Block) -> tuple[str, str, tuple[int, ...], np.ndarray] | None:
     """The bytes that the convolution reads, its zero point, the pads left to it, and what its bias gains. A convolution pads with its zero point."""
     tensor, pads = block.inputs[0], block.pads
-    x, zero = g.names[tensor], g.zeros[tensor]
+    x, zero, more = g.names[tensor], g.zeros[tensor], _fourth(block)
     values = block.arrays.get("pad_value", np.zeros(1, np.int64)).astype(np.int64)
     if not any(pads):
         values = np.zeros(1, np.int64)
     if len(np.unique(values)) == 1:
         value = int(values[0])
         gained = value * block.arrays["weight"].astype(np.int64).reshape(len(block.arrays["weight"]), -1).sum(axis=1)
-        return x, g.scalar(value + zero, np.uint8), pads, gained
-    if len(values) > SPLIT_CHANNELS:
-        return None
-    return _each_padded(g, x, pads, values + zero), g.scalar(zero, np.uint8), (0, 0, 0, 0), np.zeros(1, np.int64)
+        return g.node("Pad", x, g.ints((0, 0, 0, 0, 0, 1, 0, 0))) if more else x, g.scalar(value + zero, np.uint8), pads, gained
+    size = g.program.shapes[tensor][2:]
+    return None if None in size else (_framed(g, x, pads, values + zero, size, more), g.scalar(zero, np.uint8), (0, 0, 0, 0), np.zeros(1, np.int64))
 
 
 def _top(g: Graph, block: Block) -> int:
@@ -88,19 +85,18 @@ def _top(g: Graph, block: Block) -> int:
     return body.padded_range(g.program, block)[1] + g.zeros[block.inputs[0]]
 
 
-def _of_four(g: Graph, block: Block, x: str) -> tuple[str, np.ndarray]:
-    """The bytes and the weights of a convolution, three channels made four by one whose weights are nil: words are read in place, threes are copied first."""
-    weight = block.arrays["weight"]
-    if weight.shape[1] != COLOURS or block.groups != 1:
-        return x, weight
-    return g.node("Pad", x, g.ints((0, 0, 0, 0, 0, 1, 0, 0))), np.pad(weight, ((0, 0), (0, 1), (0, 0), (0, 0)))
+def _fourth(block: Block) -> int:
+    """1 for a convolution of three channels, which gets a fourth whose weights are nil: words are read in place, threes are copied first."""
+    return int(block.groups == 1 and block.arrays["weight"].shape[1] == COLOURS)
 
 
-def _each_padded(g: Graph, x: str, pads: tuple[int, ...], values: np.ndarray) -> str:
+def _framed(g: Graph, x: str, pads: tuple[int, ...], values: np.ndarray, size: tuple[int, ...], more: int) -> str:
+    """Zeros around the image, on which comes a frame that onnxruntime makes when it loads the model: each channel's value, zeros inside."""
     top, left, bottom, right = pads
-    amounts, axis = g.ints((0, 0, top, left, 0, 0, bottom, right)), g.ints((1,))
-    channels = [g.node("Slice", x, g.ints((i,)), g.ints((i + 1,)), axis) for i in range(len(values))]
-    return g.node("Concat", *(g.node("Pad", c, amounts, g.scalar(int(v), np.uint8)) for c, v in zip(channels, values, strict=True)), axis=1)
+    around = g.ints((0, 0, top, left, 0, 0, bottom, right))
+    value = g.constant(f"{x}/outside", np.pad(values, (0, more)).astype(np.uint8).reshape(1, -1, 1, 1))
+    inside = g.node("Pad", g.node("Expand", value, g.ints((1, len(values) + more, *size))), around)
+    return g.node("Add", g.node("Pad", x, g.ints((0, 0, top, left, 0, more, bottom, right))), g.node("Sub", value, inside))
 
 
 def _pooled(g: Graph, block: Block, y: str) -> str:
@@ -137,15 +133,24 @@ def averaged(g: Graph, block: Block) -> bool:
     pixels = g.node("Transpose", g.names[block.inputs[0]], perm=[0, 2, 3, 1])
     w, zero = g.weight(f"{block.name}/weight", weight[:, :, 0, 0].T, _top(g, block))
     sums = g.node("MatMulInteger", pixels, w, g.zero(block.inputs[0]), zero)
-    if "bias" in block.arrays:
-        sums = g.node("Add", sums, g.constant(f"{block.name}/bias", block.arrays["bias"].astype(np.int32)))
-    if block.activation is not None:
-        sums = g.node("Clip", sums, g.scalar(0, np.int32))
-    if "bound" in block.arrays:
-        sums = g.node("Min", sums, g.constant(f"{block.name}/bound", block.arrays["bound"].astype(np.int32)))
+    sums = _held(g, block, sums)
     total = g.node("ReduceSum", g.node("Cast", sums, to=onnx.TensorProto.INT64) if _leaves_int32(g, block, reach) else sums, g.ints((1, 2)), keepdims=0)
     _divided(g, block, total)
     return True
+
+
+def _bias(block: Block) -> np.ndarray:
+    return np.broadcast_to(block.arrays.get("bias", np.zeros(1)), (len(block.arrays["weight"]),)).astype(np.int64)
+
+
+def _held(g: Graph, block: Block, sums: str) -> str:
+    """Sums without their bias between the ends of the activation, moved by the bias: clip(acc + b, 0, t) is clip(acc, -b, t - b) + b."""
+    bias = _bias(block)
+    if block.activation is not None:
+        sums = g.node("Max", sums, g.constant(f"{block.name}/bottom", (-bias).astype(np.int32)))
+    if "bound" in block.arrays:
+        sums = g.node("Min", sums, g.constant(f"{block.name}/top", (block.arrays["bound"] - bias).astype(np.int32)))
+    return sums
 
 
 def _leaves_int32(g: Graph, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> bool:
@@ -154,12 +159,13 @@ def _leaves_int32(g: Graph, block: Block, reach: tuple[np.ndarray, np.ndarray]) 
 
 
 def _divided(g: Graph, block: Block, total: str) -> None:
-    """Law 2 on sums (N, C) in float64, which holds every product exactly, to bytes (N, C, 1, 1)."""
+    """Law 2 on sums (N, C), to which each pixel's bias is still to be added, in float64, which holds every product exactly, to bytes (N, C, 1, 1)."""
     low, high = (int(v) for v in block.arrays["range"])
     ratio = numerics.multiplier_value(block.arrays["multiplier"], block.arrays["shift"])
     scaled = g.node("Mul", g.node("Cast", total, to=onnx.TensorProto.DOUBLE), g.constant(f"{block.name}/ratio", ratio))
     zero = g.zeros[block.output]
-    moved = g.node("Floor", g.node("Add", scaled, g.scalar(zero + 0.5, np.float64)))
+    offset = convolution_area(block, g.program.shapes[block.inputs[0]]) * _bias(block) * ratio + zero + 0.5
+    moved = g.node("Floor", g.node("Add", scaled, g.constant(f"{block.name}/offset", offset)))
     ends = (g.scalar(end + zero, np.float64) for end in (low, high))
     g.node("Unsqueeze", g.node("Cast", g.node("Clip", moved, *ends), to=onnx.TensorProto.UINT8), g.ints((2, 3)), output=g.names[block.output])
 
