@@ -17,6 +17,8 @@ Steps = Mapping[str, np.ndarray]
 
 #: No operand is resolved finer than this fraction of the coarsest step of its group: the sum could not keep it.
 FINEST = 2.0**-10
+#: One step for all operands and results is preferred while it brings at most this many times the least noise.
+EQUAL_COST = 1.25
 
 
 def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], shared: frozenset[str] = frozenset()) -> dict[str, np.ndarray]:
@@ -28,7 +30,7 @@ def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], s
         channels: number of channels of every tensor.
         shared: tensors whose channels must share one base (their producer applies one table to all channels).
     Returns:
-        steps by tensor name, shaped as in `wanted`, for tied tensors only.
+        steps by tensor name, shaped as in `wanted`, for tensors with tied channels only; what they wanted where a channel is not.
     """
     ties = _Ties(wanted, channels)
     for block in blocks:
@@ -85,11 +87,12 @@ class _Ties:
     def solve(self) -> dict[str, np.ndarray]:
         if not self.tied:
             return {}
-        used = np.unique(np.concatenate([self.slots[t] for t in self.tied]))
-        steps = np.zeros(len(self.wanted))
-        for members, sums in _alike(used, np.concatenate(self.sums), _roots(len(self.wanted), np.concatenate(self.edges))):
+        roots = _roots(len(self.wanted), np.concatenate(self.edges))
+        used = np.flatnonzero(np.isin(roots, roots[np.concatenate([self.slots[t] for t in self.tied])]))
+        steps = self.wanted.copy()
+        for members, sums in _alike(used, np.concatenate(self.sums), roots):
             steps[members] = common_base(self.wanted[members], sums)
-        tied = {t: s for t, s in self.slots.items() if np.isin(s, used).all()}
+        tied = {t: s for t, s in self.slots.items() if np.isin(s, used).any()}
         return {t: steps[s[:1] if t in self.scalar else s] for t, s in tied.items()}
 
 
@@ -132,7 +135,8 @@ def common_base(wanted: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """Steps base * 2^e_i >= wanted_i that add the least noise, over the bases that fit one of them exactly; for many groups of one kind at once.
 
     A tensor that is written with step s brings noise s^2 / 12. A sum is exact on the finer of its operands' grids, so it only brings what it loses
-    from there: (s_out^2 - min(s_x, s_y)^2) / 12. A result finer than that grid would hold nothing more, so it is never finer.
+    from there: (s_out^2 - min(s_x, s_y)^2) / 12. A result finer than that grid would hold nothing more, so it is never finer. Where one step for all
+    adds hardly more, on the average of the groups, they have one: processors add such integers without rounding, and faster.
 
     Arguments:
         wanted: (..., n) smallest steps without saturation.
@@ -144,9 +148,17 @@ def common_base(wanted: np.ndarray, sums: np.ndarray) -> np.ndarray:
     steps = np.exp2(fraction[..., None] + np.ceil(log[..., None, :] - fraction[..., None] - 1e-9))
     for x, y, out in sums:
         steps[..., out] = np.maximum(steps[..., out], np.minimum(steps[..., x], steps[..., y]))
-    noise = np.square(steps)
-    x, y, out = sums.T
-    written = np.setdiff1d(np.arange(wanted.shape[-1]), out)
+    added = _noise(steps, sums)
+    best = np.argmin(added, axis=-1)[..., None]
+    chosen = np.take_along_axis(steps, best[..., None], axis=-2)[..., 0, :]
+    widest = np.broadcast_to(floor.max(axis=-1, keepdims=True), floor.shape)
+    cost = _noise(widest, sums) / np.take_along_axis(added, best, axis=-1)[..., 0]
+    return widest if len(sums) and cost.mean() <= EQUAL_COST else chosen
+
+
+def _noise(steps: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """12 times the noise that tensors of these steps (..., n) bring."""
+    noise, (x, y, out) = np.square(steps), sums.T
+    written = np.setdiff1d(np.arange(steps.shape[-1]), out)
     lost = noise[..., out] - np.minimum(noise[..., x], noise[..., y])
-    best = np.argmin(noise[..., written].sum(axis=-1) + lost.sum(axis=-1), axis=-1)
-    return np.take_along_axis(steps, best[..., None, None], axis=-2)[..., 0, :]
+    return noise[..., written].sum(axis=-1) + lost.sum(axis=-1)

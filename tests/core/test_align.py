@@ -29,6 +29,15 @@ def test_a_sum_is_not_resolved_finer_than_its_operands() -> None:
     assert common_base(np.array([1.0, 2.0, 0.1]), np.array([[0, 1, 2]])).tolist() == [1.0, 2.0, 1.0]
 
 
+@pytest.mark.parametrize(("wanted", "equal"), [
+    ([[1.0, 1.5, 2.2]], True), ([[1.0, 1.1, 3.2]], False), ([[1.0, 1.1, 3.2], [1.0, 1.5, 2.2], [2.0, 1.5, 2.2], [1.7, 1.5, 2.2]], True),
+], ids=["no more noise", "too much of it", "too much in one channel, little on the average"])
+def test_operands_and_sum_share_one_step_where_that_is_cheap(wanted: list[list[float]], equal: bool) -> None:
+    """With 1.0, 1.1, 3.2 it costs 2 * 3.2^2 beside 1.6^2 + 3.2^2, 1.6 times as much."""
+    steps = common_base(np.array(wanted), np.array([[0, 1, 2]]))
+    assert bool((steps == np.max(wanted, axis=1, keepdims=True)).all()) is equal
+
+
 def test_tensors_joined_by_a_chain_of_additions_share_one_base_per_channel() -> None:
     wanted = {t: np.array([v, 3 * v]) for t, v in (("a", 1.0), ("b", 1.4), ("s", 2.1), ("c", 0.3), ("t", 5.0), ("free", 0.7))}
     steps = align([_add("1", "a", "b", "s"), _add("2", "s", "c", "t")], wanted, dict.fromkeys(wanted, 2))
@@ -50,6 +59,18 @@ def test_a_concatenation_passes_the_tie_to_its_sources() -> None:
     for index, source in enumerate("ab"):
         ratio = np.log2(steps[source][0] / steps["c"][index])
         assert ratio == pytest.approx(round(ratio), abs=1e-9)  # as above
+
+
+@pytest.mark.parametrize("shared", [frozenset(), frozenset("a")], ids=["", "one table for all channels"])
+def test_channels_that_are_added_bind_those_of_a_tensor_that_is_split(shared: frozenset[str]) -> None:
+    """Of four channels two are added; the others keep what they want but where a table asks for one base."""
+    wanted = {"a": np.array([1.0, 1.3, 1.9, 0.7]), "half": np.array([1.9, 0.7]), "b": np.array([1.1, 0.6]), "s": np.array([2.5, 1.2])}
+    split = Block("split", "select", ("a",), "half", arrays={"channels": np.array([2, 3])})
+    steps = align([split, _add("1", "half", "b", "s")], wanted, {t: len(w) for t, w in wanted.items()}, shared)
+    ratios = np.log2(np.stack([steps["a"][2:], steps["b"]]) / steps["s"])
+    assert np.abs(ratios - np.rint(ratios)).max() < 1e-9  # as above
+    whole = np.log2(steps["a"] / steps["a"][0])
+    assert np.abs(whole - np.rint(whole)).max() < 1e-9 if shared else steps["a"][:2].tolist() == [1.0, 1.3]
 
 
 def test_a_table_producer_gives_all_its_channels_one_base() -> None:
