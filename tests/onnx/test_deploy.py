@@ -99,6 +99,18 @@ def test_a_product_is_averaged_before_it_is_requantized(activation: str, unsigne
         check(made, {"x": values}, unsigned_weights)
 
 
+@pytest.mark.parametrize("first", ["c", "r"], ids=["both signed", "one behind a ReLU"])
+@pytest.mark.parametrize("last", ["Identity", "Relu"])
+def test_operands_of_one_step_are_added_plainly(first: str, last: str) -> None:
+    model = network(f"""(float[N,3,8,8] x) => (float[N,2,8,8] y) <float[4,3,1,1] v, float[4,3,1,1] w, float[2,4,1,1] u>
+        {{ c = Conv(x, v) r = Relu(c) d = Conv(x, w) s = Add({first}, d) t = {last}(s) y = Conv(t, u) }}""")
+    x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
+    made = quantize_model(model, samples=x).model
+    assert sum(n.op_type == "QLinearAdd" for n in deployed(made).graph.node) == 1
+    for values in (x, 100 * x):
+        check(made, {"x": values})
+
+
 def test_a_signed_tie_goes_down_and_nothing_else_differs() -> None:
     """64 of 128 units are half of one: in the law up, in the deployment form down where it is negative."""
     arrays = {"weight": np.full((1, 1, 1, 1), 64, np.int8), "multiplier": np.array([129], np.uint8), "shift": np.array([7]), "range": np.array([-128, 127])}

@@ -30,6 +30,11 @@ def fits(block: Block) -> bool:
     return factors <= LARGEST and 0 <= int(arrays["shift"].min()) and int(arrays["shift"].max()) <= SHIFTS
 
 
+def plain(block: Block) -> bool:
+    """Whether operands and sum share their step, channel by channel."""
+    return "shift" in block.arrays and all((block.arrays[name] == value).all() for name, value in (("x_shift", 1), ("y_shift", 1), ("shift", 0)))
+
+
 def rows(program: Program, block: Block) -> int:
     """Height of the operands where they are images of a known one; else 0, and they are laid out as two rows first."""
     shape = program.shapes[block.output]

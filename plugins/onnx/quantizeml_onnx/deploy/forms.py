@@ -212,6 +212,8 @@ def add(g: Graph, block: Block) -> bool:
     """Both operands one above the other under a depthwise kernel."""
     if not addition.fits(block):
         return False
+    if addition.plain(block):
+        return _plain_sum(g, block)
     channels, rows = int(g.program.shapes[block.output][1] or 0), addition.rows(g.program, block)
     low, high = (int(v) for v in block.arrays["range"])
     low = low if block.activation is None else 0
@@ -230,6 +232,16 @@ def add(g: Graph, block: Block) -> bool:
     else:
         kept = g.node("Clip", sums, *(g.scalar(end + raised, np.uint8) for end in (low, high)))
         g.node("Reshape", kept, g.node("Shape", g.names[block.inputs[0]]), output=g.names[block.output])
+    return True
+
+
+def _plain_sum(g: Graph, block: Block) -> bool:
+    """Operands and result in one step: whole numbers, which no rounding touches."""
+    one, (low, high) = g.scalar(1, np.float32), (int(v) for v in block.arrays["range"])
+    x, y = block.inputs
+    zero, low = g.zeros[block.output], low if block.activation is None else 0
+    y = g.node("QLinearAdd", g.names[x], one, g.zero(x), g.names[y], one, g.zero(y), one, g.zero(block.output), domain="com.microsoft")
+    _clipped(g, block, y, low + zero, high + zero)
     return True
 
 

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from quantizeml_core.names import Names
 from quantizeml_core.program import Program, reach
 
-from .. import body
+from .. import addition, body
 from .unchanged import unchanged
 
 MIDDLE = 128
@@ -29,7 +29,7 @@ def zero_points(program: Program) -> dict[str, int]:
     bytes_only = {t for t, f in program.formats.items() if f.bits <= 8}
     zeros = {t: MIDDLE if reach(program, t)[0] < 0 else 0 for t in bytes_only}
     ties = [[t for t in (*b.inputs, *(() if b.kind == "add" else (b.output,))) if t in bytes_only] for b in program.blocks
-            if b.kind in JOINED or unchanged(program, b)]
+            if b.kind in JOINED and not (b.kind == "add" and addition.plain(b)) or unchanged(program, b)]
     while raised := {t for tie in ties if any(zeros[t] for t in tie) for t in tie if not zeros[t]}:
         zeros |= dict.fromkeys(raised, MIDDLE)
     return zeros
