@@ -1,10 +1,10 @@
 """What quantization costs on samples that did not calibrate: signal over error at each output of the zoo's networks, ours and onnxruntime's.
 
-    python -m benchmarks.noise [NET ...] [--counts N ...] [--json FILE]
+    python -m benchmarks.noise [NET ...] [--counts N ...] [--seeds SEED ...] [--json FILE]
     python -m benchmarks.noise --model FILE.onnx --samples CALIBRATION.npz --held OTHERS.npz
 
 Both quantizers see the same samples and are judged on the same other ones: for the zoo (its random weights rescaled, `zoo/statistics.py`) 16 images of another
-seed, for the trained networks 500 of the test part. A Softmax at the end is cut off beforehand, so that its input is compared. `same` is the share of samples whose largest output stays the largest.
+seed, for the trained networks 500 of the test part. MinMax ranges hang on single samples: with several seeds a row is their mean. A Softmax at the end is cut off beforehand, so that its input is compared. `same` is the share of samples whose largest output stays the largest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +67,13 @@ class Head:
     same_onnxruntime: float
 
 
-def case(name: str, count: int) -> Case:
+def case(name: str, count: int, seed: int = 0) -> Case:
     if name in NETS:
         net = NETS[name]
-        return Case(name, without_softmax(onnx.load(str(net.path))), net.samples(count), net.test()[0][:HELD_TRAINED])
+        return Case(name, without_softmax(onnx.load(str(net.path))), net.samples(count, seed or None), net.test()[0][:HELD_TRAINED])
     model = modern(without_softmax(ZOO[name].build(ZOO[name].size)))
     model = model if name == "imbalanced" else levelled(model, images(model, LEVELLED_ON, LEVEL_SEED))
-    return Case(name, model, images(model, count), images(model, HELD, HELD_SEED))
+    return Case(name, model, images(model, count, seed), images(model, HELD, HELD_SEED))
 
 
 def without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -123,7 +123,7 @@ def ours(file: Path, samples: np.ndarray, scratch: Path, **settings: Any) -> Pat
 
 def outputs(file: Path, x: np.ndarray) -> list[np.ndarray]:
     """Every output for all samples, in the batches that the model allows."""
-    opened = session(file)
+    opened = session(file, precise=True)
     entry = opened.get_inputs()[0]
     size = entry.shape[0] if isinstance(entry.shape[0], int) else BATCH
     parts = [opened.run(None, {entry.name: x[i:i + size]}) for i in range(0, len(x), size)]
@@ -154,7 +154,15 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
     if args.model:
         yield Case(args.model.stem, without_softmax(onnx.load(str(args.model))), load(args.samples), load(args.held))
     else:
-        yield from (case(name, max(args.counts)) for name in args.nets)
+        yield from (case(name, max(args.counts), seed) for name in args.nets for seed in args.seeds)
+
+
+def averaged(rows: Sequence[Head]) -> list[Head]:
+    """One row for each network, output and count: the mean over seeds."""
+    alike: dict[tuple[str, str, int], list[Head]] = {}
+    for row in rows:
+        alike.setdefault((row.net, row.output, row.count), []).append(row)
+    return [Head(*key, *(float(np.mean(column)) for column in zip(*(astuple(row)[3:] for row in group), strict=True))) for key, group in alike.items()]
 
 
 def main() -> None:
@@ -165,6 +173,7 @@ def main() -> None:
     for found in cases(args):
         with tempfile.TemporaryDirectory() as scratch:
             rows += heads(found, [n for n in args.counts if n <= len(found.samples)], Path(scratch))
+    rows = averaged(rows)
     console.print(table(rows))
     if args.json:
         args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
@@ -174,6 +183,7 @@ def _arguments() -> Any:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("nets", nargs="*", default=[*ZOO, *DEFAULT_NETS], metavar="NET")
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="numbers of calibration samples")
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0,), help=f"choices of calibration samples; not {HELD_SEED}, which judges, nor {LEVEL_SEED}")
     parser.add_argument("--model", type=Path, help="a float network of one's own, with")
     parser.add_argument("--samples", type=Path, help="samples that calibrate")
     parser.add_argument("--held", type=Path, help="and samples that judge")
