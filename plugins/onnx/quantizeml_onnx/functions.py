@@ -4,7 +4,8 @@ One op_type may have several bodies (ONNX function overloads); which one a block
 
 - `fast`      QLinearConv on uint8. It rounds ties to even in float32; the solver picks multipliers for which that equals the law on every reachable
               accumulator (`numerics.float32_agrees`). Only after a ReLU.
-- `integer`   ConvInteger or MatMulInteger, then the exact tail.
+- `integer`   ConvInteger, then the exact tail; `product`: MatMulInteger, for convolutions of single pixels.
+- `moved`, `largest`   a convolution that is proven to change nothing.
 - `twin`      a signed output as the difference of two such halves, of W and of -W, each with its own direction of rounding.
 - `float`     depthwise: float32 Conv whose every partial sum stays below 2^24, then the exact tail.
 - `paired`    an addition as a depthwise QLinearConv over its two operands, one above the other (`addition`).

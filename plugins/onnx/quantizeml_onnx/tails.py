@@ -18,6 +18,8 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.numerics import Ints
 
 Reach = tuple[Ints, Ints]
+LAST = "[-1]"
+"""The shape of a vector of channels where they are the last axis."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,22 @@ class Tail:
         return f"{'a' if self.affine else 'd'}{'b' if self.biased else ''}{self.low}_{self.high}".replace("-", "m")
 
     def lines(self, source: str, target: str, floating: bool = False, shape: str = "[1, -1, 1, 1]") -> list[str]:
-        """ONNX text; `source` is int32, or float32 whole numbers when `floating`."""
-        return self._affine(source, target, floating, shape) if self.affine else double(source, target, self.low, self.high, self._scale)
+        """ONNX text.
 
-    @property
-    def _scale(self) -> str:
-        return "Scale" if self.multiplied else ""
+        Arguments:
+            source: int32, or float32 whole numbers when `floating`.
+            shape: of a vector of channels that goes with the source.
+        """
+        scale, shift = "Scale" if self.multiplied else "", "Shift"
+        lines = []
+        if shape == LAST:
+            lines = [f"flat = Constant <value_ints = {LAST}> ()", *(f"Flat{name} = Reshape ({name}, flat)" for name in (scale, shift) if name)]
+            scale, shift = scale and f"Flat{scale}", f"Flat{shift}"
+        ends = self._affine(source, target, floating, shape, scale, shift) if self.affine else double(source, target, self.low, self.high, scale, shift)
+        return lines + ends
 
-    def _affine(self, source: str, target: str, floating: bool, shape: str) -> list[str]:
-        ratio = ["tm = Cast <to = 1> (Scale)", "tr = Div (tm, Shift)"] if self.multiplied else ["tr = Reciprocal (Shift)"]
+    def _affine(self, source: str, target: str, floating: bool, shape: str, scale: str, shift: str) -> list[str]:
+        ratio = [f"tm = Cast <to = 1> ({scale})", f"tr = Div (tm, {shift})"] if scale else [f"tr = Reciprocal ({shift})"]
         lines = [f"ta = {'Identity' if floating else 'Cast <to = 1>'} ({source})", *ratio, "tl = Constant <value_float = 0.5> ()"]
         if self.biased:
             lines += ["tb = Cast <to = 1> (bias)", f"tw = Constant <value_ints = {shape}> ()", "tc = Reshape (tb, tw)", "td = Mul (tc, tr)", "to = Add (td, tl)"]

@@ -22,7 +22,7 @@ from quantizeml_core.solve import convolution_area
 
 from .. import addition, body
 from .graph import MIDDLE, Graph
-from .unchanged import unchanged
+from ..unchanged import unchanged
 
 Form = Callable[[Graph, Block], bool]
 COLOURS = 3

@@ -18,7 +18,7 @@ from quantizeml_core.names import Names
 from quantizeml_core.program import Program, reach
 
 from .. import addition, body
-from .unchanged import unchanged
+from ..unchanged import unchanged
 
 MIDDLE = 128
 JOINED = frozenset({"add", "concat", "select", "upsample2d"})
