@@ -1,8 +1,8 @@
 """Centre the tensors that may be shifted: a symmetric range wastes codes on a tensor that is not symmetric.
 
 A convolution without activation may write t - c instead of t when everything that reads it can give c back: a linear block without padding adds
-sum(W c) to its bias, an addition without activation passes c on to its own readers. c is the middle of the calibrated range per channel. The network
-stays the same function; only biases and ranges change.
+sum(W c) to its bias, an addition without activation passes c on to its own readers. c is the middle of the calibrated range per channel, or further from zero where
+its margin would go beyond zero. The network stays the same function; only biases and ranges change.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges) -> tuple[Blueprint,
     """
     shiftable = _shiftable(blueprint)
     offsets: dict[str, Floats] = {}
-    blocks = []
+    blocks, layers = [], dict(plan.layers)
     for block in blueprint.blocks:
         if block.kind == "add" and block.output in shiftable:
             offsets[block.output] = sum((offsets[t] for t in block.inputs if t in offsets), np.zeros(1))
+            layers[block.name] = _moved(plan.layers[block.name], offsets[block.output])
         block = _restored(block, offsets)
         if block.kind in LINEAR and block.output in shiftable:
-            offsets[block.output] = _middle(plan.layers[block.name])
+            offsets[block.output], width = _middle(plan.layers[block.name])
+            layers[block.name] = replace(plan.layers[block.name], low=-width, high=width, floor=0.0, headroom=1.0)
             block = _shifted(block, offsets[block.output])
         blocks.append(block)
     moved = {t: replace(r, mean=r.mean - offsets[t]) if t in offsets else r for t, r in ranges.items()}
-    shifts = {b.name: offsets[b.output] for b in blueprint.blocks if b.output in offsets}
-    layers = {name: _moved(layer, shifts[name]) if name in shifts else layer for name, layer in plan.layers.items()}
     return replace(blueprint, blocks=tuple(blocks)), Plan(layers), moved
 
 
@@ -62,9 +62,13 @@ def _gives_back(reader: Block, shiftable: set[str]) -> bool:
     return reader.kind == "add" and reader.output in shiftable
 
 
-def _middle(layer: LayerPlan) -> Floats:
+def _middle(layer: LayerPlan) -> tuple[Floats, Floats]:
+    """The middle of what the integers cover, and how far that reaches to either side: the calibrated range with its margin, moved so that it ends at zero rather
+    than beyond. What was never negative is taken not to be, and goes further the other way."""
     low, high = layer.extremes
-    return (low + high) / 2.0
+    middle = (low + high) / 2.0
+    width = replace(layer, low=low - middle, high=high - middle).absmax
+    return np.where(low >= 0, np.maximum(middle, width), np.where(high <= 0, np.minimum(middle, -width), middle)), width
 
 
 def _moved(layer: LayerPlan, offset: Floats) -> LayerPlan:

@@ -109,6 +109,20 @@ def test_only_tensors_that_can_be_given_back_move(blueprint: Blueprint, moves: b
     assert centred.layers["second"] == plan.layers["second"]
 
 
+@pytest.mark.parametrize(("low", "high", "covered"), [
+    (0.0, 1.0, (0.0, 2.0)), (0.5, 1.5, (0.0, 2.0)), (3.0, 4.0, (2.5, 4.5)), (-1.0, 0.0, (-2.0, 0.0)), (-0.5, 0.5, (-1.0, 1.0)), (-1.0, 1.0, (-1.0, 1.0)),
+])
+def test_a_margin_does_not_go_beyond_zero(low: float, high: float, covered: tuple[float, float]) -> None:
+    """The first of two channels is half as wide as the second and gets the width of that one: to either side, or to the one where something may come."""
+    blueprint = _chain()
+    plan, ranges = _plan(blueprint, _feed(blueprint, "q"))
+    wide = replace(plan.layers["first"], low=np.array([low, -1.0, -1.0, -1.0]), high=np.array([high, 1.0, 1.0, 1.0]), floor=1.0)
+    _, centred, moved = centre(blueprint, Plan({**plan.layers, "first": wide}), ranges)
+    middle = ranges["a"].mean[0] - moved["a"].mean[0]
+    reach = centred.layers["first"].absmax[0]
+    assert (middle - reach, middle + reach) == pytest.approx(covered)  # a mean of hundreds of numbers moved and taken back
+
+
 def test_correction_takes_out_the_mean_of_rounded_weights() -> None:
     """With 2-bit weights the mean error per filter is large; afterwards it is nil on the very samples the means come from."""
     blueprint = _chain()
