@@ -17,8 +17,9 @@ Steps = Mapping[str, np.ndarray]
 
 #: No operand is resolved finer than this fraction of the coarsest step of its group: the sum could not keep it.
 FINEST = 2.0**-10
-#: One step for all operands and results is preferred while it brings at most this many times the least noise.
-EQUAL_COST = 1.25
+#: One step for all operands and results is preferred while it brings at most this many times the least noise, and to no tensor that others read more than this many
+#: times its own.
+EQUAL_COST, EQUAL_GROWTH = 1.25, 2.0
 
 
 def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], shared: frozenset[str] = frozenset()) -> dict[str, np.ndarray]:
@@ -36,7 +37,9 @@ def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], s
     for block in blocks:
         if block.kind == "add":
             ties.tie(*block.inputs, block.output)
-        elif moves(block):
+        else:
+            ties.read(*block.inputs)
+        if moves(block):
             ties.alias(block)
     for tensor in shared:
         ties.gather(tensor)
@@ -63,6 +66,7 @@ class _Ties:
             slots = np.arange(start, start + len(steps))
             self.slots[tensor] = np.broadcast_to(slots, (channels[tensor],)) if len(steps) == 1 else slots
             start += len(steps)
+        self.serves = np.zeros(len(self.wanted), bool)
         self.edges: list[np.ndarray] = []
         self.tied: dict[str, None] = {}
         self.sums: list[np.ndarray] = []
@@ -80,6 +84,11 @@ class _Ties:
         self.slots[block.output] = slots[block.arrays["channels"]] if block.kind == "select" else slots
         self.scalar.discard(block.output)
 
+    def read(self, *tensors: str) -> None:
+        """These tensors serve something else than a sum."""
+        for tensor in tensors:
+            self.serves[self.slots.get(tensor, [])] = True
+
     def gather(self, tensor: str) -> None:
         slots = self.slots[tensor]
         self.edges.append(np.stack([np.broadcast_to(slots[:1], slots.shape), slots], axis=1))
@@ -91,7 +100,7 @@ class _Ties:
         used = np.flatnonzero(np.isin(roots, roots[np.concatenate([self.slots[t] for t in self.tied])]))
         steps = self.wanted.copy()
         for members, sums in _alike(used, np.concatenate(self.sums), roots):
-            steps[members] = common_base(self.wanted[members], sums)
+            steps[members] = common_base(self.wanted[members], sums, self.serves[members])
         tied = {t: s for t, s in self.slots.items() if np.isin(s, used).any()}
         return {t: steps[s[:1] if t in self.scalar else s] for t, s in tied.items()}
 
@@ -131,7 +140,7 @@ def _grouped(values: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarray]:
     return dict(zip(found.tolist(), np.split(values[order], first[1:]), strict=True))
 
 
-def common_base(wanted: np.ndarray, sums: np.ndarray) -> np.ndarray:
+def common_base(wanted: np.ndarray, sums: np.ndarray, serves: np.ndarray | bool = False) -> np.ndarray:
     """Steps base * 2^e_i >= wanted_i that add the least noise, over the bases that fit one of them exactly; for many groups of one kind at once.
 
     A tensor that is written with step s brings noise s^2 / 12. A sum is exact on the finer of its operands' grids, so it only brings what it loses
@@ -141,6 +150,7 @@ def common_base(wanted: np.ndarray, sums: np.ndarray) -> np.ndarray:
     Arguments:
         wanted: (..., n) smallest steps without saturation.
         sums: (k, 3) positions in `wanted` of the operands and the result of each addition, in the order of the network.
+        serves: (..., n) what something else than an addition reads.
     """
     floor = np.maximum(wanted, np.maximum(wanted.max(axis=-1, keepdims=True) * FINEST, 2.0**-100))
     log = np.log2(floor)
@@ -153,7 +163,8 @@ def common_base(wanted: np.ndarray, sums: np.ndarray) -> np.ndarray:
     chosen = np.take_along_axis(steps, best[..., None], axis=-2)[..., 0, :]
     widest = np.broadcast_to(floor.max(axis=-1, keepdims=True), floor.shape)
     cost = _noise(widest, sums) / np.take_along_axis(added, best, axis=-1)[..., 0]
-    return widest if len(sums) and cost.mean() <= EQUAL_COST else chosen
+    growth = np.where(serves, np.square(widest / chosen), 0.0).reshape(-1, wanted.shape[-1]).mean(axis=0)
+    return widest if len(sums) and cost.mean() <= EQUAL_COST and growth.max() <= EQUAL_GROWTH else chosen
 
 
 def _noise(steps: np.ndarray, sums: np.ndarray) -> np.ndarray:

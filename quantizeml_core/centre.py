@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .blocks import LINEAR, WHOLE, Block
+from .blocks import LINEAR, WHOLE, Block, moves
 from .blueprint import Blueprint
 from .calibration import Range
 from .entry import absorb
@@ -29,7 +29,7 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges) -> tuple[Blueprint,
         plan: its ranges (calibrated, or given by the user's configuration) say where the middle is.
         ranges: their means move along.
     """
-    shiftable = _shiftable(blueprint)
+    shiftable = _shiftable(blueprint, plan)
     offsets: dict[str, Floats] = {}
     blocks, layers = [], dict(plan.layers)
     for block in blueprint.blocks:
@@ -46,11 +46,12 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges) -> tuple[Blueprint,
     return replace(blueprint, blocks=tuple(blocks)), Plan(layers), moved
 
 
-def _shiftable(blueprint: Blueprint) -> set[str]:
-    """Tensors without activation all of whose readers can give a shift back."""
+def _shiftable(blueprint: Blueprint, plan: Plan) -> set[str]:
+    """Signed tensors without activation all of whose readers can give a shift back; what only moves keeps its integers."""
     found: set[str] = set()
     for block in reversed(blueprint.blocks):
-        plain = block.kind in (*LINEAR, "add") and block.activation is None and block.output not in blueprint.outputs
+        plain = block.kind in (*LINEAR, "add") and block.activation is None and block.output not in blueprint.outputs \
+            and plan.layers[block.name].signed and not moves(block)
         if plain and all(_gives_back(reader, found) for reader in blueprint.consumers(block.output)):
             found.add(block.output)
     return found

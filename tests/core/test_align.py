@@ -38,6 +38,13 @@ def test_operands_and_sum_share_one_step_where_that_is_cheap(wanted: list[list[f
     assert bool((steps == np.max(wanted, axis=1, keepdims=True)).all()) is equal
 
 
+@pytest.mark.parametrize(("serves", "equal"), [((False, False, False), True), ((True, False, False), False), ((False, True, False), True)])
+def test_what_others_read_keeps_its_step(serves: tuple[bool, ...], equal: bool) -> None:
+    """One step for all makes the first operand twice as coarse, which the sum does not notice but others would."""
+    steps = common_base(np.array([[1.0, 3.0, 3.0]]), np.array([[0, 1, 2]]), np.array(serves))
+    assert bool((steps == 3.0).all()) is equal
+
+
 def test_tensors_joined_by_a_chain_of_additions_share_one_base_per_channel() -> None:
     wanted = {t: np.array([v, 3 * v]) for t, v in (("a", 1.0), ("b", 1.4), ("s", 2.1), ("c", 0.3), ("t", 5.0), ("free", 0.7))}
     steps = align([_add("1", "a", "b", "s"), _add("2", "s", "c", "t")], wanted, dict.fromkeys(wanted, 2))

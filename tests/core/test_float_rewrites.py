@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from networks import networks, plans
 
-from quantizeml_core.blocks import Activation, Block
+from quantizeml_core.blocks import Activation, Block, Pool
 from quantizeml_core.blueprint import Blueprint
 from quantizeml_core.calibration import Range
 from quantizeml_core.centre import centre
@@ -107,6 +107,19 @@ def test_only_tensors_that_can_be_given_back_move(blueprint: Blueprint, moves: b
     low, high = centred.layers["first"].extremes
     assert np.allclose(low, -high, atol=1e-12) is moves  # a difference of float64 numbers
     assert centred.layers["second"] == plan.layers["second"]
+
+
+@pytest.mark.parametrize("case", ["unsigned", "moves"])
+def test_what_has_no_negative_integers_or_keeps_those_it_reads_stays(case: str) -> None:
+    blueprint = _chain()
+    plan, ranges = _plan(blueprint, _feed(blueprint, "q"))
+    if case == "unsigned":
+        plan = Plan({**plan.layers, "first": replace(plan.layers["first"], signed=False)})
+    else:
+        first = replace(blueprint.blocks[1], kind="depthwise2d", groups=3, pool=Pool("max", (2, 2), (2, 2)), arrays={"weight": np.ones((3, 1, 1, 1))})
+        second = blueprint.blocks[2].with_arrays(weight=np.ones((2, 3, 1, 1)))
+        blueprint = Blueprint((blueprint.blocks[0], first, second), ("y",), {**blueprint.shapes, "a": (None, 3, 4, 4)})
+    assert centre(blueprint, plan, ranges)[1].layers == plan.layers
 
 
 @pytest.mark.parametrize(("low", "high", "covered"), [

@@ -1,4 +1,4 @@
-"""Float layers that Keras does not have and networks for Akida use: a convolution padded with a value, a transposed depthwise convolution."""
+"""Float layers that Keras does not have and networks for Akida use: a convolution padded with a value, depthwise ones transposed or with unequal strides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from .layers.base import PACKAGE
-from .layers.windows import pad, same_pads
+from .layers.windows import depthwise, pad, same_pads
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -30,6 +30,17 @@ class PaddedConv2D(keras.layers.Conv2D):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "padding_value": self.padding_value.tolist()}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class UnequalDepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """A depthwise convolution whose strides differ, which TensorFlow refuses on processors where it does not use oneDNN."""
+
+    def call(self, inputs: Any) -> Any:
+        pads = same_pads(inputs.shape[1:3], self.kernel_size, self.strides) if self.padding == "same" else None
+        x = inputs if pads is None else pad(inputs, pads, 0.0)
+        y = depthwise(x, ops.cast(self.kernel, inputs.dtype), self.strides, "valid")
+        return self.activation(ops.add(y, ops.cast(self.bias, y.dtype)) if self.use_bias else y)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -16,7 +16,7 @@ import numpy as np
 from quantizeml_core.match import Node
 
 from .copies import Copies
-from .float_layers import PaddedConv2D
+from .float_layers import PaddedConv2D, UnequalDepthwiseConv2D
 from .graph import OPAQUE, Graph
 from .layers.windows import same_pads
 from .operations import Operation
@@ -89,8 +89,9 @@ def _conv2d(at: Mapping[str, Any], name: str, shape: Any) -> list[tuple[Layer, l
 
 
 def _depthwise(at: Mapping[str, Any], name: str, shape: Any) -> list[tuple[Layer, list[Any]]]:
-    kernel = at["kernel"]
-    return _window(at, name, shape, lambda **kwargs: keras.layers.DepthwiseConv2D(kernel.shape[:2], depth_multiplier=kernel.shape[3], **kwargs))
+    kernel, equal = at["kernel"], at["strides"][0] == at["strides"][1]
+    layer = keras.layers.DepthwiseConv2D if equal else UnequalDepthwiseConv2D
+    return _window(at, name, shape, lambda **kwargs: layer(kernel.shape[:2], depth_multiplier=kernel.shape[3], **kwargs))
 
 
 def _window(at: Mapping[str, Any], name: str, shape: Any, layer: Callable[..., Layer]) -> list[tuple[Layer, list[Any]]]:

@@ -100,5 +100,5 @@ def _crops(kernel: tuple[int, ...], strides: tuple[int, int], padding: str) -> t
 
 LINEAR = {
     "Conv2D": _conv2d, "Conv2DTranspose": _transposed, "Dense": _dense, "DepthwiseConv2D": _depthwise, "DepthwiseConv2DTranspose": _depthwise_transposed,
-    "PaddedConv2D": _padded_conv2d, "SeparableConv2D": _separable,
+    "PaddedConv2D": _padded_conv2d, "UnequalDepthwiseConv2D": _depthwise, "SeparableConv2D": _separable,
 }
