@@ -80,7 +80,7 @@ def pairs_saturate(weight: np.ndarray, groups: int, top: int) -> bool:
     Behind a ReLU bytes end at 127 and no pair can; products of unsigned weights are added in 32 bits, and so are those of depthwise kernels.
     """
     depthwise = groups > 1 and len(weight) == groups and weight.shape[1] == 1
-    return not depthwise and 2 * top * int(np.abs(weight.astype(np.int64)).max()) > np.iinfo(np.int16).max
+    return not depthwise and 2 * top * max(-int(weight.min()), int(weight.max())) > np.iinfo(np.int16).max
 
 
 def biased(block: Block, source: str, target: str, rank: int) -> list[str]:

@@ -3,7 +3,7 @@
     conv2d, depthwise2d     QLinearConv [MaxPool] [Clip]       one float32 product, rounded to even: proven equal, but for ties of signed outputs
                             MatMulInteger ReduceSum ...        of one pixel, before a global average: int32 sums, requantized in float64
     dense                   QGemm, or MatMulInteger where accumulators leave the network
-    add                     QLinearConv over both operands, as in `quantizeml_onnx.addition`
+    add                     QLinearAdd of operands and sum of one step, else QLinearConv over both operands, as in `quantizeml_onnx.addition`
     concat, select, upsample2d, and convolutions that change nothing: bytes are moved
 """
 
