@@ -65,7 +65,7 @@ def forms(name: str, scratch: Path) -> tuple[dict[str, Path], np.ndarray, int]:
     result.save(files["file"])
     export(str(files["file"]), files["deployment"], "onnxruntime")
     peers.quantize_with_onnxruntime(files["float"], x, files["onnxruntime"])
-    if peers.quantize_with_reference(files["float"], scratch / f"{name}.npz", files["reference"]) is None:
+    if peers.quantize_with_reference(files["float"], scratch / f"{name}.npz", files["reference"], ("-bs", "1")) is None:
         del files["reference"]
     return files, x, result.blueprint.coverage.total_macs
 
