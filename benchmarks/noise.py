@@ -4,7 +4,8 @@
     python -m benchmarks.noise --model FILE.onnx --samples CALIBRATION.npz --held OTHERS.npz
 
 Both quantizers see the same samples and are judged on the same other ones: for the zoo (its random weights rescaled, `zoo/statistics.py`) 16 images of another
-seed, for the trained networks 500 of the test part. MinMax ranges hang on single samples: with several seeds a row is their mean. A Softmax at the end is cut off beforehand, so that its input is compared. `same` is the share of samples whose largest output stays the largest.
+seed, for the trained networks 500 of the test part. MinMax ranges hang on single samples: with several seeds a row is their mean.
+A Softmax at the end is cut off beforehand, so that its input is compared. `same` is the share of samples whose largest output stays the largest.
 """
 
 from __future__ import annotations

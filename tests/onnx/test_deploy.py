@@ -99,6 +99,15 @@ def test_a_product_is_averaged_before_it_is_requantized(activation: str, unsigne
         check(made, {"x": values}, unsigned_weights)
 
 
+@pytest.mark.parametrize("bias", [-1000.0, 10.0])
+def test_an_average_over_many_pixels_with_a_large_bias(bias: float) -> None:
+    """Sums over 4096 pixels leave 32 bits by the biases alone, or do not."""
+    model = network("""(float[N,3,64,64] x) => (float[N,2,1,1] y) <float[4,3,1,1] v, float[4] b, float[2,4,1,1] u>
+        { c = Conv(x, v, b) d = Relu(c) p = GlobalAveragePool(d) y = Conv(p, u) }""", b=np.array([bias, 0.0, 0.1, -0.1]))
+    x = np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32)
+    check(quantize_model(model, samples=x).model, {"x": x})
+
+
 @pytest.mark.parametrize("first", ["c", "r"], ids=["both signed", "one behind a ReLU"])
 @pytest.mark.parametrize("last", ["Identity", "Relu"])
 def test_operands_of_one_step_are_added_plainly(first: str, last: str) -> None:

@@ -37,9 +37,9 @@ class UnequalDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """A depthwise convolution whose strides differ, which TensorFlow refuses on processors where it does not use oneDNN."""
 
     def call(self, inputs: Any) -> Any:
-        pads = same_pads(inputs.shape[1:3], self.kernel_size, self.strides) if self.padding == "same" else None
-        x = inputs if pads is None else pad(inputs, pads, 0.0)
-        y = depthwise(x, ops.cast(self.kernel, inputs.dtype), self.strides, "valid")
+        pads = same_pads(inputs.shape[1:3], self.kernel_size, self.strides) if self.padding == "same" else (0, 0, 0, 0)
+        assert pads is not None, "UnequalDepthwiseConv2D needs a fixed height and width"
+        y = depthwise(pad(inputs, pads, 0.0), ops.cast(self.kernel, inputs.dtype), self.strides, "valid")
         return self.activation(ops.add(y, ops.cast(self.bias, y.dtype)) if self.use_bias else y)
 
 

@@ -20,8 +20,6 @@ from .realize import from_program
 from .testing import boundaries
 
 CHANNELS, SIZE = 64, 5
-
-
 PRODUCT = f"""<ir_version: 8, opset_import: ["" : 17]> largest (uint8[{CHANNELS},{CHANNELS}] x, int8[{CHANNELS},{CHANNELS}] w) => (int32[{CHANNELS},{CHANNELS}] y)
     {{ y = MatMulInteger (x, w) }}"""
 

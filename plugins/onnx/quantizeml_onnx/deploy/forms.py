@@ -128,7 +128,8 @@ def averaged(g: Graph, block: Block) -> bool:
     reach = body.reach(g.program, block)
     weight = block.arrays["weight"]
     plain = weight.shape[2:] == (1, 1) and block.groups == 1 and block.strides == (1, 1) and not any(block.pads)
-    if not plain or max(-int(reach[0].min()), int(reach[1].max())) >= 2**31:
+    furthest = max(-int(reach[0].min()), int(reach[1].max())) + int(np.abs(_bias(block)).max())
+    if not plain or furthest >= 2**31:
         return False
     pixels = g.node("Transpose", g.names[block.inputs[0]], perm=[0, 2, 3, 1])
     w, zero = g.weight(f"{block.name}/weight", weight[:, :, 0, 0].T, _top(g, block))
@@ -154,8 +155,14 @@ def _held(g: Graph, block: Block, sums: str) -> str:
 
 
 def _leaves_int32(g: Graph, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether sums over the image do, without the biases of its pixels."""
     low, high = body.after_pool(block, g.program, reach)
-    return max(int(high.max()), -int(low.min())) >= 2**31
+    without = _area(g, block) * _bias(block)
+    return max(int((high - without).max()), -int((low - without).min())) >= 2**31
+
+
+def _area(g: Graph, block: Block) -> int:
+    return convolution_area(block, g.program.shapes[block.inputs[0]])
 
 
 def _divided(g: Graph, block: Block, total: str) -> None:
@@ -164,7 +171,7 @@ def _divided(g: Graph, block: Block, total: str) -> None:
     ratio = numerics.multiplier_value(block.arrays["multiplier"], block.arrays["shift"])
     scaled = g.node("Mul", g.node("Cast", total, to=onnx.TensorProto.DOUBLE), g.constant(f"{block.name}/ratio", ratio))
     zero = g.zeros[block.output]
-    offset = convolution_area(block, g.program.shapes[block.inputs[0]]) * _bias(block) * ratio + zero + 0.5
+    offset = _area(g, block) * _bias(block) * ratio + zero + 0.5
     moved = g.node("Floor", g.node("Add", scaled, g.constant(f"{block.name}/offset", offset)))
     ends = (g.scalar(end + zero, np.float64) for end in (low, high))
     g.node("Unsqueeze", g.node("Cast", g.node("Clip", moved, *ends), to=onnx.TensorProto.UINT8), g.ints((2, 3)), output=g.names[block.output])
