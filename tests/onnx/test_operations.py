@@ -19,6 +19,8 @@ def arrays(**values: object) -> dict[str, np.ndarray]:
 
 CASES: dict[str, tuple[str, str, str, dict[str, np.ndarray]]] = {
     "max pooling alone": (IMAGE, W, f"{CONV} m = MaxPool<kernel_shape=[3,3]>(c) n = MaxPool<kernel_shape=[2,2]>(m) y = Relu(n)", {}),
+    "long filters of one pixel, with and without strides": (IMAGE, "float[1100,3,3,3] w, float[8,1100,1,1] v, float[8,1100,1,1] t, float[8,8,1,1] u",
+        f"{CONV} r = Relu(c) a = Conv(r, v) d = Conv<strides=[2,2]>(r, t) e = Conv<strides=[2,2]>(a, u) y = Add(d, e)", {}),
     "max pooling, size rounded up": (IMAGE, W, f"{CONV} r = Relu(c) y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(r)", {}),
     "a last window behind the image": (IMAGE, W, f"{CONV} r = Relu(c) y = MaxPool<kernel_shape=[2,2], strides=[3,3], pads=[0,0,1,1], ceil_mode=1>(r)", {}),
     "average of existing pixels": (IMAGE, W, f"{CONV} r = Relu(c) y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(r)", {}),

@@ -144,7 +144,8 @@ def _product(program: Program, block: Block, reason: str) -> Body:
                   "acc = Transpose <perm = [0, 3, 1, 2]> (total)", *end.lines("acc", "Z")]
     else:
         lines += [*end.lines("act", "z", shape=tails.LAST), "Z = Transpose <perm = [0, 3, 1, 2]> (z)"]
-    return Body("product" + key + moved + end.key, tuple(lines), attribute_names(block), reason)
+    strided = "" if block.strides == (1, 1) else "strided"
+    return Body("product" + strided + key + moved + end.key, tuple(lines), attribute_names(block), reason)
 
 
 def _pixels(block: Block) -> list[str]:

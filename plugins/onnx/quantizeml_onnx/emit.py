@@ -57,7 +57,8 @@ def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
         initializers += [numpy_helper.from_array(v, k) for k, v in values.items()]
         nodes.append(_node(program, block, call, body, names, tuple(values)))
         data = ("X", "State") if block.kind in MEMORIES else ("X", "Y", "V")[: len(block.inputs)]
-        bodies[call.domain, call.op_type, body.overload] = (call, body, (*data, *call.parameters))
+        same = bodies.setdefault((call.domain, call.op_type, body.overload), (call, body, (*data, *call.parameters)))[1]
+        assert same.lines == body.lines, f"two bodies of {call.op_type} are called {body.overload}"
         slow |= {block.name: body.slow} if body.slow else {}
     groups = [(t,) for t in program.outputs] if program.resumed else [program.outputs]
     ends = [_dequantizer(program, names, free, group, f"_{i}" if len(groups) > 1 else "") for i, group in enumerate(groups, 1)]
