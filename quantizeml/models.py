@@ -118,15 +118,14 @@ def check_model(model: Any, *, target: str | Target | None = None, samples: Any 
     return api.check_model(model, target=target, samples=samples)
 
 
-def export(model: Any, path: str | PathLike[str], format: str = "akida", any_cpu: bool = False) -> Path:
+def export(model: Any, path: str | PathLike[str], format: str = "akida") -> Path:
     """Writes a quantized model as an ONNX file with the same integers.
 
     Arguments:
         format: `akida`, the converter's nodes (of a Keras model), or `onnxruntime`, plain operators on bytes, which run fastest on a CPU.
-        any_cpu: of `onnxruntime`: exact on x86 processors without VNNI too.
     """
     from quantizeml_core import api
-    return api.export(model, path, format, any_cpu)
+    return api.export(model, path, format)
 
 
 def learn_steps(model: Any) -> Any:

@@ -249,12 +249,11 @@ def save_model(model: Any, path: str | PathLike[str]) -> Path:
 FORMATS = ("akida", "onnxruntime")
 
 
-def export(model: Any, path: str | PathLike[str], format: str = "akida", any_cpu: bool = False) -> Path:
+def export(model: Any, path: str | PathLike[str], format: str = "akida") -> Path:
     """Write the program inside a quantized model in another format: the frontend that reads the suffix of `path` writes it.
 
     Arguments:
         format: `akida`, the converter's node contract, or `onnxruntime`, plain operators on bytes that run fastest on a CPU.
-        any_cpu: of `onnxruntime`: exact on processors without byte products in 32 bits too; chosen by itself on such a one.
 
     ModelError when the model is not quantized, or not whole; UsageError when nobody can write a program in that format.
     """
@@ -269,12 +268,12 @@ def export(model: Any, path: str | PathLike[str], format: str = "akida", any_cpu
         raise ModelError("the model is not quantized", do="Quantize it first, then export it")
     deploy = _ability(writer, "deploy", f"files like `{Path(path).name}`", ".onnx") if format == "onnxruntime" else None
     if deploy and source.name == writer.name:
-        return writer.save(deploy(native, any_cpu), Path(path))
+        return writer.save(deploy(native), Path(path))
     if left := getattr(source, "float_layers", lambda _: ())(native):
         raise ModelError(f"`{left[0]}` computes in float", where="export", allowed="a model that is quantized whole",
                          do="Quantize up to it with quantize_until, or remove it from the model")
     built = build(program, source.plan(native) or {})
-    return writer.save(deploy(built, any_cpu) if deploy else built, Path(path))
+    return writer.save(deploy(built) if deploy else built, Path(path))
 
 
 def sanitize(model: Any) -> Any:

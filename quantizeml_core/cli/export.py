@@ -17,13 +17,12 @@ from .output import show
 @click.option("-o", "--output", type=options.FILE, help="The ONNX file to write.  [default: the model's name with .onnx]")
 @click.option("--format", "form", type=click.Choice(("akida", "onnxruntime")), default="akida", show_default=True,
               help="The converter's nodes, or plain operators on bytes, which run fastest on a CPU.")
-@click.option("--any-cpu", is_flag=True, help="Bytes that x86 processors without VNNI multiply exactly too (onnxruntime).")
-def command(model: Path, output: Path | None, form: str, any_cpu: bool) -> None:
+def command(model: Path, output: Path | None, form: str) -> None:
     """Write a quantized model as an ONNX file with the same integers."""
     registry = Registry.load()
     options.check_model_file(model, registry)
     path = export_destination(model, output, form)
     registry.frontend_for(path)
     from .. import api
-    saved = api.export(model, path, form, any_cpu)
+    saved = api.export(model, path, form)
     show(f"{model} -> {saved} ({saved.stat().st_size / 1000:.0f} kB)")

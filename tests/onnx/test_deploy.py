@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 from examples import trained
@@ -20,15 +21,13 @@ from quantizeml_core.blocks import ENTRIES, LINEAR, Block
 from quantizeml_core.cli import build
 from quantizeml_core.params import QuantizationParams
 from quantizeml_core.program import Program
-from quantizeml_onnx import readback, selfcheck
+from quantizeml_onnx import pairs, readback
 from quantizeml_onnx.deploy import deployed
 from quantizeml_onnx.deploy.graph import zero_points
 from quantizeml_onnx.observe import session
 from quantizeml_onnx.quantized import dequantized
 
 Values = Mapping[str, np.ndarray]
-HERE = selfcheck.saturating()
-"""Whether this machine needs unsigned weights."""
 NETS = list(trained.NETS.values())
 SCHEMES = {"8/8/8": {}, "8/8/8 per tensor": {"qparams": QuantizationParams(per_tensor_activations=True)},
            "8/4/4": {"qparams": QuantizationParams(weight_bits=4, activation_bits=4)}, "akida2": {"target": "akida2"}}
@@ -55,10 +54,10 @@ def ties_down(block: Block, x: np.ndarray) -> np.ndarray:
     return kernels.max_pool(rounded, block.pool) if block.pool else rounded
 
 
-def check(model: onnx.ModelProto, feeds: Values, unsigned_weights: bool = HERE) -> None:
+def check(model: onnx.ModelProto, feeds: Values) -> None:
     """Every block computes its kernel on the integers that the form itself gives it, but for negative ties."""
     program = readback.program(model)
-    found = integers(model, deployed(model, unsigned_weights), program, feeds)
+    found = integers(model, deployed(model), program, feeds)
     for block in program.blocks:
         given = [feeds[t] if block.kind in ENTRIES else found[t] for t in block.inputs]
         expected = kernels.KERNELS[block.kind](block, *given)
@@ -85,18 +84,19 @@ def test_networks_of_the_zoo(name: str) -> None:
     check(quantize_model(model, samples=x).model, {"input": x[:1]})
 
 
-@pytest.mark.parametrize("unsigned_weights", sorted({HERE, True}))
+@pytest.mark.parametrize("probed", [pairs.SUM, 0], ids=["as probed", "unsigned weights"])
 @pytest.mark.parametrize("activation", ["d = Identity(c)", "d = Relu(c)", "zero = Constant <value_float = 0.0> () bound = Constant <value_float = 0.7> () d = Clip(c, zero, bound)"])
-def test_a_product_is_averaged_before_it_is_requantized(activation: str, unsigned_weights: bool) -> None:
+def test_a_product_is_averaged_before_it_is_requantized(activation: str, probed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind an image of three channels, whose convolution reads four."""
     text = """(float[N,3,9,9] x) => (float[N,2,1,1] y) <float[5,3,3,3] w, float[6,5,1,1] v, float[6] b, float[2,6,1,1] u>
         { a = Conv <pads = [1, 1, 1, 1]> (x, w)  c = Conv(a, v, b)  ACTIVATION  p = GlobalAveragePool(d)  y = Conv(p, u) }"""
     model = network(text.replace("ACTIVATION", activation))
     x = np.random.default_rng(0).normal(size=(16, 3, 9, 9)).astype(np.float32)
     made = quantize_model(model, samples=x).model
-    assert sum(n.op_type == "MatMulInteger" for n in deployed(made).graph.node) == 1
+    monkeypatch.setattr(pairs, "SUM", probed)
+    assert sum(n.op_type == "ReduceSum" for n in deployed(made).graph.node) == 1
     for values in (x, 100 * x):
-        check(made, {"x": values}, unsigned_weights)
+        check(made, {"x": values})
 
 
 @pytest.mark.parametrize("bias", [-1000.0, 10.0])
@@ -136,20 +136,32 @@ def test_only_operators_that_onnxruntime_brings() -> None:
     onnx.checker.check_model(form)
 
 
-def test_the_form_for_any_processor_gives_the_same_bytes() -> None:
+def test_unsigned_weights_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine whose products of signed weights saturate."""
     net = trained.NETS["resnet_mnist"]
     model = quantize_model(str(net.path), samples=net.samples(32)).model
-    x = net.test()[0][:8]
-    check(model, {model.graph.input[0].name: x}, unsigned_weights=True)
-    usual, any_cpu = (session(deployed(model, u).SerializeToString()).run(None, {model.graph.input[0].name: x})[0] for u in (HERE, True))
-    assert np.array_equal(usual, any_cpu)
+    feeds = {model.graph.input[0].name: net.test()[0][:8]}
+    usual = session(deployed(model).SerializeToString()).run(None, feeds)[0]
+    monkeypatch.setattr(pairs, "SUM", 0)
+    check(model, feeds)
+    assert np.array_equal(usual, session(deployed(model).SerializeToString()).run(None, feeds)[0])
+
+
+def test_the_way_is_chosen_when_the_file_is_loaded(tmp_path: Path) -> None:
+    net = trained.NETS["resnet_mnist"]
+    form = deployed(quantize_model(str(net.path), samples=net.samples(32)).model)
+    assert any(n.op_type == "If" for n in form.graph.node)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.graph_optimization_level = str(tmp_path / "loaded.onnx"), onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    onnxruntime.InferenceSession(form.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    assert not any(n.op_type == "If" for n in onnx.load(tmp_path / "loaded.onnx").graph.node)
 
 
 def test_what_stays_float_stays() -> None:
     model = network("(float[N,3,8,8] x) => (float[N,4,6,6] y) <float[4,3,3,3] w> { c = Conv(x, w) r = Relu(c) y = Softmax<axis=1>(r) }")
     x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
     made = quantize_model(model, samples=x).model
-    form = deployed(made, HERE)
+    form = deployed(made)
     assert [n.op_type for n in form.graph.node][-2:] == ["DequantizeLinear", "Softmax"]
     assert np.array_equal(*(session(m.SerializeToString()).run(None, {"x": x})[0] for m in (made, form)))
 

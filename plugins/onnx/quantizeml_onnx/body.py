@@ -67,22 +67,6 @@ def unsigned(source: str, target: str, signed: bool) -> list[str]:
     return [f"{target}0 = Cast <to = 2> ({source})", f"{target}8 = Constant <value = uint8 {{128}}> ()", f"{target} = Add ({target}0, {target}8)"]
 
 
-def byte_weights(block: Block, source: str, top: int) -> tuple[list[str], str]:
-    """`w` and its zero point `wz` for bytes up to `top`: int8, or uint8 around 128 where pairs could saturate. Also a key."""
-    if not pairs_saturate(block.arrays["weight"], block.groups, top):
-        return [f"w = Identity ({source})", "wz = Constant <value = int8 {0}> ()"], ""
-    return [f"wu = Cast <to = 2> ({source})", "wz = Constant <value = uint8 {128}> ()", "w = Add (wu, wz)"], "m"
-
-
-def pairs_saturate(weight: np.ndarray, groups: int, top: int) -> bool:
-    """Whether signed weights on bytes up to `top` could be wrong on x86 without VNNI, whose kernel adds the products of two neighbours in 16 bits.
-
-    Behind a ReLU bytes end at 127 and no pair can; products of unsigned weights are added in 32 bits, and so are those of depthwise kernels.
-    """
-    depthwise = groups > 1 and len(weight) == groups and weight.shape[1] == 1
-    return not depthwise and 2 * top * max(-int(weight.min()), int(weight.max())) > np.iinfo(np.int16).max
-
-
 def biased(block: Block, source: str, target: str, rank: int) -> list[str]:
     if "bias" not in block.arrays:
         return [f"{target} = Identity ({source})"]

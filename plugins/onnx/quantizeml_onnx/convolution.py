@@ -9,8 +9,8 @@ from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
-from . import tails
-from .body import Body, activation, after_pool, attribute_names, biased, byte_weights, padded_range, partial_sums, reach, unsigned
+from . import pairs, tails
+from .body import Body, activation, after_pool, attribute_names, biased, padded_range, partial_sums, reach, unsigned
 from .unchanged import unchanged
 
 LONGEST_TWIN = 1024
@@ -57,16 +57,23 @@ def _not_fast(program: Program, block: Block) -> str:
 def _fast_conv(program: Program, block: Block) -> Body:
     lines, zero, restore, pads, key = _conv_source(program, block)
     shift = "shifted" if restore else "bias" if "bias" in block.arrays else ""
-    weights, moved = byte_weights(block, "W", _top(program, block))
-    lines += [*weights, "one = Constant <value_float = 1.0> ()", "yz = Constant <value = uint8 {0}> ()",
+    lines += ["one = Constant <value_float = 1.0> ()", "yz = Constant <value = uint8 {0}> ()",
               f"xz = Constant <value = uint8 {{{zero}}}> ()", "m = Cast <to = 1> (Scale)", "ratio = Div (m, Shift)",
               "flat = Constant <value_ints = [-1]> ()", "ws = Reshape (ratio, flat)"]
     if shift == "shifted":
         lines += _shifted_bias(restore, "bias" in block.arrays)
     attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, pads))}], group = {block.groups}"
-    lines += [f"q = QLinearConv <{attributes}> (u, one, xz, w, ws, wz, one, yz{', ' + shift if shift else ''})"]
+    product, moved = _quantized(program, block, "W", attributes, shift)
+    lines += product
     lines += _max_pool(block, "q", "p") + _clip_unsigned(program, block, "p")
     return Body("fast" + key + moved + _range_key(program, block), tuple(lines), attribute_names(block))
+
+
+def _quantized(program: Program, block: Block, weights: str, attributes: str, bias: str) -> tuple[list[str], str]:
+    """`q`: QLinearConv of `u`, in bytes."""
+    last = f", {bias}" if bias else ""
+    return pairs.product(block.arrays["weight"], block.groups, _top(program, block), weights, "q", "uint8[a, b, c, d]",
+                         lambda w, zero: f"QLinearConv <{attributes}> (u, one, xz, {w}, ws, {zero}, one, yz{last})")
 
 
 def _top(program: Program, block: Block) -> int:
@@ -101,14 +108,13 @@ def _twin_conv(program: Program, block: Block) -> Body:
         lines += [f"nb = Neg ({bias})", f"bb = Concat <axis = 0> ({bias}, nb)"]
     low, high = program.formats[block.output].range
     filters = len(block.arrays["weight"])
-    weights, moved = byte_weights(block, "ww", _top(program, block))
+    product, moved = _quantized(program, block, "ww", f"strides: ints = @strides, pads = [{', '.join(map(str, pads))}]", "bb" if bias else "")
     lines += [
-        "nw = Neg (W)", "ww = Concat <axis = 0> (W, nw)", *weights, "m = Cast <to = 1> (Scale)", "ratio = Div (m, Shift)", "flat = Constant <value_ints = [-1]> ()",
+        "nw = Neg (W)", "ww = Concat <axis = 0> (W, nw)", "m = Cast <to = 1> (Scale)", "ratio = Div (m, Shift)", "flat = Constant <value_ints = [-1]> ()",
         "r = Reshape (ratio, flat)", f"lift = Constant <value_float = {float(numerics.LIFT)!r}> ()",
         f"drop = Constant <value_float = {float(numerics.DROP)!r}> ()", "ru = Mul (r, lift)", "rd = Mul (r, drop)", "ws = Concat <axis = 0> (ru, rd)",
         "one = Constant <value_float = 1.0> ()", "yz = Constant <value = uint8 {0}> ()",
-        f"xz = Constant <value = uint8 {{{zero}}}> ()",
-        f"q = QLinearConv <strides: ints = @strides, pads = [{', '.join(map(str, pads))}]> (u, one, xz, w, ws, wz, one, yz{', bb' if bias else ''})",
+        f"xz = Constant <value = uint8 {{{zero}}}> ()", *product,
         f"halves = Constant <value_ints = [{filters}, {filters}]> ()", "up, down = Split <axis = 1> (q, halves)",
         f"hi = Constant <value = uint8 {{{high}}}> ()", f"lo = Constant <value = uint8 {{{-low}}}> ()", "cu = Clip (up, yz, hi)", "cd = Clip (down, yz, lo)",
         "d = Sub (cu, cd)", "Z = Cast <to = 3> (d)",
@@ -133,9 +139,8 @@ def _is_product(block: Block) -> bool:
 def _product(program: Program, block: Block, reason: str) -> Body:
     """A convolution of single pixels: a product of bytes, channels last, which takes half the time of ConvInteger. So it stays until the integers are int8, or summed."""
     lines, zero, _, _, key = _conv_source(program, block)
-    weights, moved = byte_weights(block, "wt", _top(program, block))
-    lines += [*_pixels(block), "wf = Flatten <axis = 1> (W)", "wt = Transpose <perm = [1, 0]> (wf)", *weights, f"xz = Constant <value = uint8 {{{zero}}}> ()",
-              "mac = MatMulInteger (t, w, xz, wz)"]
+    product, moved = pairs.product(block.arrays["weight"], 1, _top(program, block), "wt", "mac", "int32[a, b, c, d]", lambda w, wz: f"MatMulInteger (t, {w}, xz, {wz})")
+    lines += [*_pixels(block), "wf = Flatten <axis = 1> (W)", "wt = Transpose <perm = [1, 0]> (wf)", f"xz = Constant <value = uint8 {{{zero}}}> ()", *product]
     averaged, biased_ = block.pool is not None, "bias" in block.arrays
     end = tails.tail(block, after_pool(block, program, reach(program, block)), may_take_bias=block.activation is None and not averaged)
     lines += ["sum = Add (mac, bias)" if biased_ and not end.biased else "sum = Identity (mac)", *_rectified(block, "sum", "act")]

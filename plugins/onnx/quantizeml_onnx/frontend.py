@@ -24,7 +24,6 @@ from .observe import observe
 from .realize import from_program, realize
 from .replace_conv3d import replace_conv3d
 from .rewrites import Applied, Refused, Rewrite, sanitize
-from .selfcheck import saturating
 from .survey import survey
 
 
@@ -82,9 +81,9 @@ class OnnxFrontend:
     def replace_conv3d(self, model: onnx.ModelProto) -> onnx.ModelProto:
         return replace_conv3d(model)
 
-    def deploy(self, model: onnx.ModelProto, any_cpu: bool = False) -> onnx.ModelProto:
-        """The deployment form; on a processor whose byte products saturate, the one that is exact everywhere."""
-        return deployed(model, any_cpu or saturating())
+    def deploy(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """The deployment form."""
+        return deployed(model)
 
     def from_program(self, program: Program, config: Mapping[str, Any]) -> onnx.ModelProto:
         """A whole model from a program of any frontend."""

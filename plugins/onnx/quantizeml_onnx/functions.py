@@ -10,8 +10,7 @@ One op_type may have several bodies (ONNX function overloads); which one a block
 - `float`     depthwise: float32 Conv whose every partial sum stays below 2^24, then the exact tail.
 - `paired`    an addition as a depthwise QLinearConv over its two operands, one above the other (`addition`).
 
-Each is exact on every processor: bytes beyond 127 meet weights moved to uint8 (zero point 128) where signed ones could saturate (`body.byte_weights`). x86 with VNNI
-has one kernel for both. What follows the accumulator is in `tails`.
+Each is exact on every processor: where products of signed weights could saturate, a body has two ways (`pairs`). What follows the accumulator is in `tails`.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.geometry import common_denominator
 from quantizeml_core.program import Program
 
-from . import addition, response, tails
-from .body import POOL_ATTRIBUTES, Body, activation, after_pool, biased, byte_weights, reach, unsigned
+from . import addition, pairs, response, tails
+from .body import POOL_ATTRIBUTES, Body, activation, after_pool, biased, reach, unsigned
 from .contract import OWN, Call
 from .convolution import conv, transposed
 
@@ -320,8 +319,8 @@ def _dense(program: Program, block: Block) -> Body:
     lines = ["flat = Flatten <axis = 1> (X)"] if block.flatten else ["flat = Identity (X)"]
     lines += unsigned("flat", "u", low < 0)
     zero = 128 if low < 0 else 0
-    weights, moved = byte_weights(block, "wt", zero + high)
-    lines += [f"xz = Constant <value = uint8 {{{zero}}}> ()", "wt = Transpose <perm = [1, 0]> (W)", *weights, "mac = MatMulInteger (u, w, xz, wz)"]
+    product, moved = pairs.product(block.arrays["weight"], 1, zero + high, "wt", "mac", "int32[a, b]", lambda w, wz: f"MatMulInteger (u, {w}, xz, {wz})")
+    lines += [f"xz = Constant <value = uint8 {{{zero}}}> ()", "wt = Transpose <perm = [1, 0]> (W)", *product]
     lines += biased(block, "mac", "sum", rank=2)
     return _ended(program, block, lines, reach(program, block), ("s" if low < 0 else "u") + moved)
 

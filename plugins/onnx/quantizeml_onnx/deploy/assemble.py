@@ -22,17 +22,13 @@ from .graph import MIDDLE, Graph, zero_points
 MICROSOFT = helper.make_opsetid("com.microsoft", 1)
 
 
-def deployed(model: onnx.ModelProto, unsigned_weights: bool = False) -> onnx.ModelProto:
-    """The deployment form of a quantized ONNX model.
-
-    Arguments:
-        unsigned_weights: where weights could saturate on processors that add pairs of byte products in 16 bits (x86 without VNNI).
-    """
+def deployed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The deployment form of a quantized ONNX model."""
     program = readback.program(model)
     assert program is not None, "a quantized model"
     names = {real: integer for integer, real in dequantized(model).items()}
     taken = {t for n in model.graph.node for t in (n.name, *n.input, *n.output)} | {t.name for t in model.graph.initializer}
-    g = Graph(program, {t: names.get(t, t) for t in (*program.shapes, *program.formats)}, zero_points(program), Names(taken), unsigned_weights)
+    g = Graph(program, {t: names.get(t, t) for t in (*program.shapes, *program.formats)}, zero_points(program), Names(taken))
     blocks = {b.name: b for b in program.blocks}
     for node in model.graph.node:
         if is_block(node):
@@ -86,9 +82,9 @@ def _dequantize(g: Graph, node: onnx.NodeProto, ends: dict[str, str]) -> None:
 
 
 def _assembled(model: onnx.ModelProto, g: Graph) -> onnx.ModelProto:
-    used = {t for n in g.nodes for t in _reads(n)}
-    kept = [t for t in model.graph.initializer if t.name in used]
-    graph = helper.make_graph(g.nodes, model.graph.name, list(model.graph.input), list(model.graph.output), [*kept, *g.constants.values()])
+    used = {t for n in g.nodes for t in _reads(n)} | {o.name for o in model.graph.output}
+    kept = [t for t in (*model.graph.initializer, *g.constants.values()) if t.name in used]
+    graph = helper.make_graph(g.nodes, model.graph.name, list(model.graph.input), list(model.graph.output), kept)
     called = {(n.domain, n.op_type) for n in g.nodes}
     functions = [f for f in model.functions if (f.domain, f.name) in called]
     imports = [o for o in model.opset_import if o.domain in {n.domain for n in g.nodes} | {""}]

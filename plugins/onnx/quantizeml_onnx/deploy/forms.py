@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
@@ -56,11 +55,11 @@ def conv(g: Graph, block: Block) -> bool:
     x, zero, pads, extra = padded
     bias = block.arrays.get("bias", np.zeros(1, np.int64)) + extra
     kernel = np.pad(block.arrays["weight"], ((0, 0), (0, _fourth(block)), (0, 0), (0, 0)))
-    weight, weight_zero = g.weight(f"{block.name}/weight", kernel, _top(g, block), block.groups)
     ratio = g.constant(f"{block.name}/ratio", scale)
     last = [g.constant(f"{block.name}/bias", np.broadcast_to(bias, (len(block.arrays["weight"]),)).astype(np.int32))] if np.any(bias) else []
-    y = g.node("QLinearConv", x, g.scalar(1, np.float32), zero, weight, ratio, weight_zero, g.scalar(1, np.float32), g.zero(block.output), *last,
-               group=block.groups, strides=list(block.strides), pads=list(pads))
+    one = g.scalar(1, np.float32)
+    y = g.product("QLinearConv", block.name, kernel, _top(g, block), lambda w, wz: (x, one, zero, w, ratio, wz, one, g.zero(block.output), *last), block.groups,
+                  group=block.groups, strides=list(block.strides), pads=list(pads))
     _finish(g, block, _pooled(g, block, y), reach)
     return True
 
@@ -91,12 +90,25 @@ def _fourth(block: Block) -> int:
 
 
 def _framed(g: Graph, x: str, pads: tuple[int, ...], values: np.ndarray, size: tuple[int, ...], more: int) -> str:
-    """Zeros around the image, on which comes a frame that onnxruntime makes when it loads the model: each channel's value, zeros inside."""
+    """Zeros around the image, on which comes a frame that onnxruntime makes when it loads the model: each channel's value, zeros inside.
+
+    Where four channels come of three, the bytes are put into the order of the convolution, channels last, before the image grows: onnxruntime takes four times as long to
+    transpose four channels of a number of pixels that eight does not divide. It moves a Transpose behind Pad and Add, but not across a Reshape.
+    """
+    last = (0, 2, 3, 1) if more else (0, 1, 2, 3)
     top, left, bottom, right = pads
-    around = g.ints((0, 0, top, left, 0, 0, bottom, right))
-    value = g.constant(f"{x}/outside", np.pad(values, (0, more)).astype(np.uint8).reshape(1, -1, 1, 1))
-    inside = g.node("Pad", g.node("Expand", value, g.ints((1, len(values) + more, *size))), around)
-    return g.node("Add", g.node("Pad", x, g.ints((0, 0, top, left, 0, more, bottom, right))), g.node("Sub", value, inside))
+    around = g.ints(tuple(np.take((0, 0, top, left), last)) + tuple(np.take((0, 0, bottom, right), last)))
+    value = g.constant(f"{x}/outside", np.pad(values, (0, more)).astype(np.uint8).reshape(1, -1, 1, 1).transpose(last))
+    inside = g.node("Pad", g.node("Expand", value, g.ints(tuple(np.take((1, len(values) + more, *size), last)))), around)
+    image = _channels_last(g, x, size) if more else x
+    framed = g.node("Add", g.node("Pad", image, around), g.node("Sub", value, inside))
+    return g.node("Transpose", framed, perm=[0, 3, 1, 2]) if more else framed
+
+
+def _channels_last(g: Graph, x: str, size: tuple[int, ...]) -> str:
+    """Three channels as four, (N, H, W, 4)."""
+    rows = g.node("Reshape", g.node("Pad", x, g.ints((0, 0, 0, 0, 0, 1, 0, 0))), g.ints((0, COLOURS + 1, -1)))
+    return g.node("Reshape", g.node("Transpose", rows, perm=[0, 2, 1]), g.ints((0, *size, COLOURS + 1)))
 
 
 def _pooled(g: Graph, block: Block, y: str) -> str:
@@ -132,12 +144,14 @@ def averaged(g: Graph, block: Block) -> bool:
     if not plain or furthest >= 2**31:
         return False
     pixels = g.node("Transpose", g.names[block.inputs[0]], perm=[0, 2, 3, 1])
-    w, zero = g.weight(f"{block.name}/weight", weight[:, :, 0, 0].T, _top(g, block))
-    sums = g.node("MatMulInteger", pixels, w, g.zero(block.inputs[0]), zero)
-    sums = _held(g, block, sums)
+    sums = _held(g, block, _sums(g, block, pixels, weight[:, :, 0, 0]))
     total = g.node("ReduceSum", g.node("Cast", sums, to=onnx.TensorProto.INT64) if _leaves_int32(g, block, reach) else sums, g.ints((1, 2)), keepdims=0)
     _divided(g, block, total)
     return True
+
+
+def _sums(g: Graph, block: Block, x: str, weight: np.ndarray) -> str:
+    return g.product("MatMulInteger", block.name, weight.T, _top(g, block), lambda w, wz: (x, w, g.zero(block.inputs[0]), wz))
 
 
 def _bias(block: Block) -> np.ndarray:
@@ -200,18 +214,14 @@ def dense(g: Graph, block: Block) -> bool:
     if scale is not None:
         _requantized(g, block, x, bias, reach, scale)
     else:
-        weight, zero = g.weight(f"{block.name}/weight", block.arrays["weight"].T, _top(g, block))
-        sums = g.node("MatMulInteger", x, weight, g.zero(tensor), zero)
-        g.node("Add", sums, g.constant(f"{block.name}/bias", bias), output=g.names[block.output])
+        g.node("Add", _sums(g, block, x, block.arrays["weight"]), g.constant(f"{block.name}/bias", bias), output=g.names[block.output])
     return True
 
 
 def _requantized(g: Graph, block: Block, x: str, bias: np.ndarray, reach: tuple[np.ndarray, np.ndarray], scale: np.ndarray) -> None:
-    weight, zero = g.weight(f"{block.name}/weight", block.arrays["weight"].T, _top(g, block))
-    ratio, one = g.constant(f"{block.name}/ratio", scale), g.scalar(1, np.float32)
-    zeros = g.constant(f"{block.name}/weight_zero", np.repeat(numpy_helper.to_array(g.constants[zero]), len(bias)))
-    y = g.node("QGemm", x, one, g.zero(block.inputs[0]), weight, ratio, zeros, g.constant(f"{block.name}/bias", bias), one, g.zero(block.output),
-               domain="com.microsoft")
+    ratio, added, one = g.constant(f"{block.name}/ratio", scale), g.constant(f"{block.name}/bias", bias), g.scalar(1, np.float32)
+    y = g.product("QGemm", block.name, block.arrays["weight"].T, _top(g, block), lambda w, wz: (
+        x, one, g.zero(block.inputs[0]), w, ratio, g.repeated(wz, len(bias)), added, one, g.zero(block.output)), domain="com.microsoft")
     _finish(g, block, y, reach)
 
 
@@ -226,13 +236,13 @@ def add(g: Graph, block: Block) -> bool:
     low = low if block.activation is None else 0
     x, y = (g.names[t] if rows else g.node("Reshape", g.names[t], g.ints((0, channels, 1, -1))) for t in block.inputs)
     factors = np.stack([np.broadcast_to(block.arrays[n], (channels,)) for n in ("x_shift", "y_shift")], axis=1).reshape(channels, 1, 2, 1)
-    weight, weight_zero = g.weight(f"{block.name}/weight", factors, 255, channels)
+    weight = g.constant(f"{block.name}/weight", factors.astype(np.int8))
     power = np.exp2(np.broadcast_to(block.arrays["shift"], (channels,)).astype(np.float32))
     ratio, one = g.constant(f"{block.name}/ratio", numerics.LIFT / power), g.scalar(1, np.float32)
     raised = g.zeros[block.output]
     bias = [g.constant(f"{block.name}/bias", (raised * power).astype(np.int32))] if raised else []
     pair = g.node("Concat", x, y, axis=2)
-    sums = g.node("QLinearConv", pair, one, g.zero(block.inputs[0]), weight, ratio, weight_zero, one, g.scalar(0, np.uint8), *bias,
+    sums = g.node("QLinearConv", pair, one, g.zero(block.inputs[0]), weight, ratio, g.scalar(0, np.int8), one, g.scalar(0, np.uint8), *bias,
                   group=channels, kernel_shape=[2, 1], dilations=[rows or 1, 1])
     if rows:
         _clipped(g, block, sums, low + raised, high + raised)

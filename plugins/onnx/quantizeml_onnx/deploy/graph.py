@@ -6,7 +6,7 @@ unsigned model input are its integers. Accumulators are int32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +17,10 @@ from onnx import helper, numpy_helper
 from quantizeml_core.names import Names
 from quantizeml_core.program import Program, reach
 
-from .. import addition, body
+from .. import addition, pairs
 from ..unchanged import unchanged
 
-MIDDLE = 128
+MIDDLE = pairs.MIDDLE
 JOINED = frozenset({"add", "concat", "select", "upsample2d"})
 
 
@@ -42,16 +42,15 @@ class Graph:
     Arguments:
         names: by tensor of the program, its name in the file.
         zeros: by tensor of the program.
-        unsigned_weights: weights as unsigned bytes around 128 where a kernel that adds pairs of products in 16 bits could saturate.
     """
 
     program: Program
     names: Mapping[str, str]
     zeros: Mapping[str, int]
     free: Names
-    unsigned_weights: bool = False
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    _asked: str = ""
 
     def node(self, op: str, *inputs: str, output: str = "", domain: str = "", **attributes: Any) -> str:
         """One node with one output; its name."""
@@ -79,8 +78,40 @@ class Graph:
         self.constants.setdefault(name, numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
-    def weight(self, name: str, integers: np.ndarray, top: int, groups: int = 1) -> tuple[str, str]:
-        """Weights for bytes up to `top`, and their zero point."""
-        if self.unsigned_weights and body.pairs_saturate(integers, groups, top):
-            return self.constant(name, (integers.astype(np.int16) + MIDDLE).astype(np.uint8)), self.scalar(MIDDLE, np.uint8)
-        return self.constant(name, integers.astype(np.int8)), self.scalar(0, np.int8)
+    def repeated(self, scalar: str, count: int) -> str:
+        """A shared number as a vector."""
+        return self.constant(f"{scalar}_{count}", np.repeat(numpy_helper.to_array(self.constants[scalar]), count))
+
+    def product(self, op: str, name: str, integers: np.ndarray, top: int, inputs: Callable[[str, str], Sequence[str]], groups: int = 1,
+                **more: Any) -> str:
+        """An operator on bytes up to `top` and these weights: both ways of `pairs` where products could saturate.
+
+        Arguments:
+            inputs: given the names of the weights and of their zero point.
+        """
+        weight = self.constant(f"{name}/weight", integers.astype(np.int8))
+        if not pairs.saturate(integers, groups, top):
+            return self.node(op, *inputs(weight, self.scalar(0, np.int8)), **more)
+        kind = onnx.TensorProto.INT32 if op == "MatMulInteger" else onnx.TensorProto.UINT8
+        ways = {"then_branch": self._way("signed", kind, lambda: self.node(op, *inputs(weight, self.scalar(0, np.int8)), **more)),
+                "else_branch": self._way("unsigned", kind, lambda: self.node(op, *inputs(self._moved(weight), self.scalar(MIDDLE, np.uint8)), **more))}
+        return self.node("If", self._exact(), **ways)
+
+    def _way(self, name: str, kind: int, build: Callable[[], str]) -> onnx.GraphProto:
+        """The nodes that `build` adds, as a graph of their own."""
+        before, self.nodes = self.nodes, []
+        result = build()
+        nodes, self.nodes = self.nodes, before
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(result, kind, None)])
+
+    def _moved(self, weight: str) -> str:
+        return self.node("Add", self.node("Cast", weight, to=onnx.TensorProto.UINT8), self.scalar(MIDDLE, np.uint8))
+
+    def _exact(self) -> str:
+        """Whether the machine adds products of signed weights exactly, asked once."""
+        if not self._asked:
+            side = self.ints((pairs.SIDE, pairs.SIDE))
+            data, weights = (self.node("Expand", self.scalar(end, kind), side) for end, kind in zip(pairs.LARGEST, (np.uint8, np.int8), strict=True))
+            least = self.node("ReduceMin", self.node("MatMulInteger", data, weights), keepdims=0)
+            self._asked = self.node("Equal", least, self.scalar(pairs.SUM, np.int32))
+        return self._asked
