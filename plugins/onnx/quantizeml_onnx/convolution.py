@@ -14,6 +14,7 @@ from .body import Body, activation, after_pool, attribute_names, biased, padded_
 from .unchanged import unchanged
 
 LONGEST_TWIN = 1024
+"""Inputs of a filter of one pixel up to which its products are made twice."""
 END = 2**63 - 1
 
 
@@ -83,9 +84,9 @@ def _top(program: Program, block: Block) -> int:
 
 
 def _twin_pays(block: Block) -> bool:
-    """Twice the products cost less than a tail in floats while a filter is short. The length was measured (benchmarks/speed.py)."""
+    """Twice the products cost less than ConvInteger, and less than MatMulInteger and a tail in floats while a filter is short. The length was measured (benchmarks/deployment.py)."""
     signed = block.kind == "conv2d" and block.groups == 1 and block.activation is None and block.pool is None and "shift" in block.arrays
-    return signed and block.arrays["weight"][0].size <= LONGEST_TWIN
+    return signed and (not _is_product(block) or block.arrays["weight"][0].size <= LONGEST_TWIN)
 
 
 def _halves_agree(program: Program, block: Block) -> bool:
