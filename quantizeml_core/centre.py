@@ -1,5 +1,8 @@
 """Centre the tensors that may be shifted: a symmetric range wastes codes on a tensor that is not symmetric.
 
+A ReLU of a depthwise convolution is left to saturation: with c = 128 step the integers -128 .. 127 stand for 0 .. 255 steps, twice as many as 0 .. 127, and what
+is below ends at -128. That holds for the very step only, so weights give way to it (`scheme`, grid of powers); kernels of few taps have weights to spare.
+
 A convolution without activation may write t - c instead of t when everything that reads it can give c back: a linear block without padding adds
 sum(W c) to its bias, an addition without activation passes c on to its own readers. c is the middle of the calibrated range per channel, or further from zero where
 its margin would go beyond zero. The network stays the same function; only biases and ranges change.
@@ -18,6 +21,7 @@ from .calibration import Range
 from .entry import absorb
 from .numerics import Floats
 from .plan import LayerPlan, Plan
+from .scheme import CHANNEL_FLOOR, SMALLEST
 
 Ranges = Mapping[str, Range]
 
@@ -37,7 +41,12 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges) -> tuple[Blueprint,
             offsets[block.output] = sum((offsets[t] for t in block.inputs if t in offsets), np.zeros(1))
             layers[block.name] = _moved(plan.layers[block.name], offsets[block.output])
         block = _restored(block, offsets)
-        if block.kind in LINEAR and block.output in shiftable:
+        if _saturates(block, blueprint, plan):
+            step = _step_from_zero(block, plan.layers[block.name])
+            offsets[block.output] = 128 * step
+            layers[block.name] = replace(plan.layers[block.name], low=-127 * step, high=127 * step, floor=0.0, headroom=1.0)
+            block = replace(_shifted(block, offsets[block.output]), activation=None)
+        elif block.kind in LINEAR and block.output in shiftable:
             offsets[block.output], width = _middle(plan.layers[block.name])
             layers[block.name] = replace(plan.layers[block.name], low=-width, high=width, floor=0.0, headroom=1.0)
             block = _shifted(block, offsets[block.output])
@@ -61,6 +70,21 @@ def _gives_back(reader: Block, shiftable: set[str]) -> bool:
     if reader.kind in WHOLE:
         return not any(reader.pads)
     return reader.kind == "add" and reader.output in shiftable
+
+
+def _saturates(block: Block, blueprint: Blueprint, plan: Plan) -> bool:
+    """A depthwise convolution with a ReLU whose bytes may begin at -128."""
+    rectified = block.kind == "depthwise2d" and block.activation is not None and not block.activation.is_table
+    layer, largest = plan.layers[block.name], block.pool is None or block.pool.kind == "max"
+    byte = layer.signed and layer.output_bits == 8 and block.output not in blueprint.outputs
+    return rectified and largest and byte and all(_gives_back(reader, set()) for reader in blueprint.consumers(block.output))
+
+
+def _step_from_zero(block: Block, layer: LayerPlan) -> Floats:
+    """A 255th of the range that begins at zero; a ReLU's bound ends it."""
+    assert block.activation is not None
+    widest = np.maximum(layer.absmax, float(layer.absmax.max(initial=0.0)) * CHANNEL_FLOOR or SMALLEST)
+    return np.minimum(widest, np.inf if block.activation.bound is None else block.activation.bound) / 255
 
 
 def _middle(layer: LayerPlan) -> tuple[Floats, Floats]:

@@ -169,6 +169,28 @@ def float32_halves_agree(multiplier: Ints, shift: Ints, low: int, high: int, rea
     return rising & falling & (shift >= 1)
 
 
+def raised(multiplier: ArrayLike, shift: ArrayLike) -> Ints:
+    """What an accumulator gains so that law 2 gives 128 more, 128 * 2^f / M per filter; 0 where that is no integer."""
+    m, whole = np.maximum(np.asarray(multiplier, np.int64), 1), np.left_shift(128, np.maximum(np.asarray(shift, np.int64), 0))
+    return np.where(whole % m == 0, whole // m, 0)
+
+
+def float32_raised_agree(multiplier: Ints, shift: Ints, reach: tuple[Ints, Ints]) -> NDArray[np.bool_]:
+    """Is law 2 on signed bytes, plus 128, what one QLinearConv makes of raised accumulators: clip(rint(float32(acc + 128 / r) r LIFT), 0, 255)?
+
+    What is raised is nowhere negative inside its range, so that every tie goes up; r = M 2^-f.
+
+    Arguments:
+        multiplier, shift: (F,).
+        reach: smallest and largest accumulator, (F,) each, not raised.
+    """
+    gained = raised(multiplier, shift)
+    ratio = multiplier_value(multiplier, np.maximum(shift, 1)).astype(np.float32) * LIFT
+    higher = (reach[0] + gained, reach[1] + gained)
+    inside = np.maximum(-higher[0], higher[1]) < 2**31
+    return _agrees_but_ties(multiplier, shift, 0, 255, higher, ratio) & (gained > 0) & inside
+
+
 def _steps_at(at: Ints, y: Ints, scale: NDArray[np.float32], furthest: Ints) -> NDArray[np.bool_]:
     """Does rint(float32(a) * scale) reach y exactly at `at`, for every boundary up to `furthest`?"""
     above = np.rint(at.astype(np.float32) * scale) >= y
@@ -177,18 +199,18 @@ def _steps_at(at: Ints, y: Ints, scale: NDArray[np.float32], furthest: Ints) -> 
 
 
 #: Which multipliers a block may want: every one, or those that onnxruntime's QLinearConv reproduces on a ReLU output, on a signed one as two halves, or on a signed one
-#: but for negative ties.
-ANY, RELU, SIGNED, TIED = "any", "relu", "signed", "tied"
+#: but for negative ties, or on a signed one in a single product, without exception.
+ANY, RELU, SIGNED, TIED, POWERS = "any", "relu", "signed", "tied", "powers"
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=5)
 def multiplier_table(grid: str) -> tuple[Floats, Ints, Ints]:
     """Every M * 2^-f of a grid, ascending, with its M and f.
 
     `ANY`: M in 128..255, every hardware shift. `RELU`: those for which `float32_agrees` on outputs of up to 8 bits after a ReLU. For f <= 17 that holds
     for every M = 3 (mod 4): the only positive tie of law 2 is acc = 2^(f-1), and ties to even then rounds up as law 2 does; for larger f it thins out as
     products leave float32's 24 bits, and ends near 2^-15. `SIGNED`: the odd ones for which `float32_halves_agree`, every one up to f = 15, few behind f = 17; they have no tie
-    but acc = 2^(f-1) and its negative. `TIED`: the odd ones with `float32_ratios`, somewhat more.
+    but acc = 2^(f-1) and its negative. `TIED`: the odd ones with `float32_ratios`, somewhat more. `POWERS`: powers of two with `float32_raised_agree`.
     """
     proven = grid != ANY
     shifts = np.arange(1 if proven else SHIFT_MIN, 28 if proven else SHIFT_MAX + 1)
@@ -207,11 +229,17 @@ def _odd(m: Ints, f: Ints, proof: Callable[[Ints, Ints, tuple[Ints, Ints]], NDAr
 
 
 _WHOLE = (-(2**31), 2**31 - 1)
+def _power(m: Ints, f: Ints) -> NDArray[np.bool_]:
+    low, high = (np.full(len(m), end // 2) for end in _WHOLE)
+    return (m == 2 ** (MULTIPLIER_BITS - 1)) & float32_raised_agree(m, f, (low, high))
+
+
 _PROOFS: dict[str, Callable[[Ints, Ints], NDArray[np.bool_]]] = {
     ANY: lambda m, f: np.ones(len(m), np.bool_),
     RELU: lambda m, f: float32_agrees(m, f, 0, 127, _WHOLE),
     SIGNED: lambda m, f: _odd(m, f, lambda m, f, reach: float32_halves_agree(m, f, -128, 127, reach)),
     TIED: lambda m, f: _odd(m, f, lambda m, f, reach: ~np.isnan(float32_ratios(m, f, -128, 127, reach))),
+    POWERS: _power,
 }
 
 

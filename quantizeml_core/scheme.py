@@ -22,14 +22,17 @@ Needs = Mapping[str, Floats]
 
 #: A channel is never resolved finer than this fraction of its tensor's widest channel, so dead channels keep a usable step.
 CHANNEL_FLOOR = 2.0**-8
+#: A zero point and a step that all channels of an input share widen none by more than this.
+INPUT_COST = 1.125
 #: Range given to a tensor that was zero on every sample; as a fraction of the widest channel, the finest step of an affine input.
 SMALLEST = 2.0**-24
 #: A multiplier of the wanted grid is preferred while it costs at most this much of the range, else one of the next grid. Above 2^-11 no two that QLinearConv can carry are further apart.
 FAST_COST = 1.18
-#: By wanted grid, what is preferred to any multiplier, best first.
+#: By wanted grid, what is preferred to any multiplier, best first, and what it may cost. Kernels of few taps have weights finer than they need.
 PREFERRED: Mapping[str, tuple[str, ...]] = {
-    numerics.ANY: (), numerics.RELU: (numerics.RELU, numerics.TIED), numerics.SIGNED: (numerics.SIGNED, numerics.TIED),
+    numerics.ANY: (), numerics.RELU: (numerics.RELU, numerics.TIED), numerics.SIGNED: (numerics.SIGNED, numerics.TIED), numerics.POWERS: (numerics.POWERS,),
 }
+COSTS: Mapping[str, float] = {numerics.POWERS: 2.0}
 #: Up to this many bits, clipping a few large weights costs less than coarser steps for all.
 SEARCHED = 4
 #: Shares of the widest weight step that are tried.
@@ -50,7 +53,7 @@ class Scheme(Protocol):
 
     def need(self, absmax: Floats, bits: int, signed: bool) -> Floats: ...
     def symmetric(self, absmax: Floats) -> Floats: ...
-    def affine(self, low: Floats, high: Floats, integer: bool) -> tuple[Floats, Ints]: ...
+    def affine(self, low: Floats, high: Floats, integer: bool, padded: bool = False) -> tuple[Floats, Ints]: ...
     def tied(self, blocks: Sequence[Block], needs: Needs, channels: Mapping[str, int], shared: frozenset[str]) -> dict[str, Floats]: ...
     def weight_step(self, weight: Floats, bits: int) -> Floats: ...
     def free(self, acc_step: Floats, need: Floats, grid: str) -> Choice: ...
@@ -69,16 +72,18 @@ class Exact:
         """int8 input: step = max|x| / 127."""
         return self.need(absmax, 8, True)
 
-    def affine(self, low: Floats, high: Floats, integer: bool) -> tuple[Floats, Ints]:
+    def affine(self, low: Floats, high: Floats, integer: bool, padded: bool = False) -> tuple[Floats, Ints]:
         """uint8 input: step = (high - low) / 255, zero_point = round(-low / step), for a range that is first widened to hold zero.
 
-        Whole-number samples within 256 levels get step 1, so that pixels pass unchanged.
+        Whole-number samples within 256 levels get step 1, so that pixels pass unchanged. What a padded convolution reads has one zero point, and one step, for all
+        channels where that costs little: QLinearConv pads with one number.
         """
         low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
         step = (high - low) / 255.0
         step = np.maximum(step, SMALLEST * (float(step.max()) or 1.0))
         step = np.ones_like(step) if integer and step.max() <= 1.0 else step
-        return step, np.clip(numerics.round_half_even(-low / step), 0, 255)
+        zero_point = np.clip(numerics.round_half_even(-low / step), 0, 255)
+        return common_zero(low, high, step, zero_point) if padded and np.any(step != 1) else (step, zero_point)
 
     def tied(self, blocks: Sequence[Block], needs: Needs, channels: Mapping[str, int], shared: frozenset[str]) -> dict[str, Floats]:
         """Additions bind ratios only; a tensor with one step for all channels has that step given."""
@@ -91,13 +96,15 @@ class Exact:
         return least_error_step(weight, widest, numerics.qmax(bits)) if bits <= SEARCHED else widest
 
     def free(self, acc_step: Floats, need: Floats, grid: str) -> Choice:
-        """The smallest output step on the grid that is at least `need`."""
+        """The smallest output step on the grid that is at least `need`; where the grid has powers of two only, `need` itself, and weights give way."""
+        if grid == numerics.POWERS:
+            return self.given(acc_step, need, grid)
         m, f = _preferred(numerics.multiplier_at_most, acc_step / need, grid, (1 / FAST_COST, 1 + 1e-9))
         return Choice(acc_step, acc_step / numerics.multiplier_value(m, f), m, f)
 
     def given(self, acc_step: Floats, step: Floats, grid: str) -> Choice:
         """The smallest accumulator step, at least `acc_step`, that reaches `step` exactly."""
-        m, f = _preferred(numerics.multiplier_at_least, acc_step / step, grid, (1 - 1e-9, FAST_COST))
+        m, f = _preferred(numerics.multiplier_at_least, acc_step / step, grid, (1 - 1e-9, COSTS.get(grid, FAST_COST)))
         value = numerics.multiplier_value(m, f)
         return Choice(step * value, np.broadcast_to(step, value.shape), m, f)
 
@@ -111,7 +118,7 @@ class Reference:
     def symmetric(self, absmax: Floats) -> Floats:
         return 1.0 / (np.float32(127) / np.maximum(absmax, 1e-7).astype(np.float32)).astype(np.float64)
 
-    def affine(self, low: Floats, high: Floats, integer: bool) -> tuple[Floats, Ints]:
+    def affine(self, low: Floats, high: Floats, integer: bool, padded: bool = False) -> tuple[Floats, Ints]:
         """scale = 255 / (high - low) in float32, zero point round(-low * scale); a positive range starts at zero."""
         low = np.minimum(low, 0.0).astype(np.float32)
         scale = (np.float32(255) / (high.astype(np.float32) - low)).astype(np.float64)
@@ -143,6 +150,19 @@ def _preferred(find: Callable[[Floats, str], tuple[Ints, Ints]], ratio: Floats, 
         cheap = (value >= ratio * cost[0]) & (value <= ratio * cost[1])
         m, f = np.where(cheap, quick[0], m), np.where(cheap, quick[1], f)
     return m, f
+
+
+def common_zero(low: Floats, high: Floats, step: Floats, zero_point: Ints) -> tuple[Floats, Ints]:
+    """One zero point for all channels, the one that widens least where it widens most, and one step too if it can be; what there was where that costs more than INPUT_COST."""
+    z = np.arange(256.0)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        wide = np.fmax(np.fmax(-low / z, high / (255 - z)), step)
+    best = int((wide / step).max(axis=1).argmin())
+    one = np.full_like(step, wide[best].max())
+    for steps in (one, wide[best]):
+        if (steps / step).max() <= INPUT_COST:
+            return steps, np.full_like(zero_point, best)
+    return step, zero_point
 
 
 def least_error_step(weight: Floats, widest: Floats, limit: int) -> Floats:

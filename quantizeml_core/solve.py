@@ -102,7 +102,7 @@ class _Solver:
             step = self.given.get(block.output)
             step = self.scheme.symmetric(layer.absmax) if step is None else step
             return Solution(Format(8, True, step, np.zeros(len(step), np.int64)))
-        step, zero_point = self.scheme.affine(*layer.spans, self.ranges[block.output].integer)
+        step, zero_point = self.scheme.affine(*layer.spans, self.ranges[block.output].integer, any(any(b.pads) for b in self.blueprint.consumers(block.output)))
         return Solution(Format(8, False, step, zero_point))
 
     _resume = _input
@@ -314,7 +314,9 @@ def _grid(block: Block) -> str:
         return numerics.ANY
     if block.activation is not None:
         return numerics.RELU
-    return numerics.SIGNED if block.kind == "conv2d" and block.pool is None else numerics.ANY
+    if block.kind == "depthwise2d":
+        return numerics.POWERS
+    return numerics.SIGNED if block.pool is None else numerics.ANY
 
 
 def convolution_area(block: Block, shape: tuple[int | None, ...]) -> int:

@@ -101,7 +101,8 @@ def _saturated(program: Program, feeds: Batch, random: bool) -> Iterator[Finding
         if fmt.bits > 8 or block.kind in ENTRIES | MOVES:
             continue
         low, high = fmt.range
-        ends = values == high if block.activation else (values == high) | (values == low)
+        from_zero = block.activation or block.kind == "depthwise2d"  # whose ReLU may be its saturation (`centre`)
+        ends = values == high if from_zero else (values == high) | (values == low)
         if (share := float(ends.mean())) > SATURATION:
             kind = "random" if random else "given"
             yield Finding("QML102", "warning", block.name, f"{100 * share:.1f} % of its outputs saturate on the {kind} samples", "Calibrate with more real samples")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import float_blueprint
 import numpy as np
@@ -73,7 +75,8 @@ def test_centring_shifts_tensors_and_nothing_else(data: st.DataObject) -> None:
     blueprint = data.draw(networks())
     plan, ranges = data.draw(plans(blueprint))
     centred, moved, means = centre(blueprint, plan, ranges)
-    before, after = (float_blueprint.run(b, _feed(b)) for b in (blueprint, centred))
+    ends = {b.output: (moved.layers[b.name].low * 128 / 127, moved.layers[b.name].high) for b, c in zip(blueprint.blocks, centred.blocks, strict=True) if b.activation != c.activation}
+    before, after = float_blueprint.run(blueprint, _feed(blueprint), _from_zero(ends)), float_blueprint.run(centred, _feed(blueprint), ends)
 
     for tensor in (b.output for b in blueprint.blocks):
         offset = before[tensor] - after[tensor]
@@ -81,6 +84,11 @@ def test_centring_shifts_tensors_and_nothing_else(data: st.DataObject) -> None:
         np.testing.assert_allclose(offset, np.broadcast_to(shift.reshape(1, -1, *(1,) * (offset.ndim - 2)), offset.shape), **CLOSE)
     for tensor in blueprint.outputs:
         np.testing.assert_allclose(after[tensor], before[tensor], **CLOSE)
+
+
+def _from_zero(ends: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The same ranges of bytes, moved to where they begin at zero."""
+    return {t: (np.zeros(1), high - low) for t, (low, high) in ends.items()}
 
 
 def _chain(pads: tuple[int, int, int, int] = (0, 0, 0, 0), activation: Activation | None = None) -> Blueprint:
@@ -107,6 +115,26 @@ def test_only_tensors_that_can_be_given_back_move(blueprint: Blueprint, moves: b
     low, high = centred.layers["first"].extremes
     assert np.allclose(low, -high, atol=1e-12) is moves  # a difference of float64 numbers
     assert centred.layers["second"] == plan.layers["second"]
+
+
+@pytest.mark.parametrize(("activation", "reader", "bits", "left"), [
+    (Activation("relu"), {}, 8, True), (Activation("relu", bound=2.0), {}, 8, True), (Activation("relu"), {"pads": (1, 1, 1, 1)}, 8, False),
+    (Activation("relu"), {"kind": "add", "inputs": ("a", "a")}, 8, False), (Activation("relu"), {}, 4, False),
+])
+def test_a_relu_behind_a_depthwise_convolution_is_left_to_saturation(activation: Activation, reader: dict[str, Any], bits: int, left: bool) -> None:
+    """128 steps below the middle is zero, 127 above it the largest value, or the ReLU's bound; where the reader can give that back, and bytes are whole."""
+    blueprint = _chain(activation=activation)
+    first = replace(blueprint.blocks[1], kind="depthwise2d", groups=3, arrays={"weight": np.full((3, 1, 1, 1), 1.5)})
+    second = replace(blueprint.blocks[2].with_arrays(weight=np.ones((2, 3, 1, 1))), **reader)
+    blueprint = Blueprint((blueprint.blocks[0], first, second), ("y",), {**blueprint.shapes, "a": (None, 3, 4, 4)})
+    plan, ranges = _plan(blueprint, _feed(blueprint, "q"))
+    plan = Plan({**plan.layers, "first": replace(plan.layers["first"], output_bits=bits, signed=bits == 8)})
+    made, centred, moved = centre(blueprint, plan, ranges)
+    assert (made.blocks[1].activation is None) is left
+    if left:
+        middle, step = ranges["a"].mean - moved["a"].mean, centred.layers["first"].absmax / 127
+        np.testing.assert_allclose(middle - 128 * step, 0, atol=1e-12)  # differences of float64 numbers
+        np.testing.assert_allclose(middle + 127 * step, np.minimum(plan.layers["first"].absmax, activation.bound or np.inf))
 
 
 @pytest.mark.parametrize("case", ["unsigned", "moves"])

@@ -66,7 +66,7 @@ def test_ratios_round_every_accumulator_but_negative_ties(multiplier: int, shift
     assert right == [False] * 3 if ulps is None else found == candidates[ulps] and right[ulps]
 
 
-@pytest.mark.parametrize("grid", [numerics.ANY, numerics.RELU, numerics.SIGNED, numerics.TIED])
+@pytest.mark.parametrize("grid", [numerics.ANY, numerics.RELU, numerics.SIGNED, numerics.TIED, numerics.POWERS])
 @given(ratio=st.floats(2.0**-10, 0.9))
 def test_multipliers_bracket_the_ratio(grid: str, ratio: float) -> None:
     below = numerics.multiplier_value(*numerics.multiplier_at_most(ratio, grid))
@@ -82,6 +82,24 @@ def test_two_halves_are_a_proof_for_signed_outputs(multiplier: int, shift: int, 
     ratio = np.float32(multiplier * 2.0**-shift)
     up, down = (np.clip(np.rint(np.float32(a) * (ratio * k)), 0, top) for a, k, top in ((acc, numerics.LIFT, 127), (-acc, numerics.DROP, 128)))
     assert int(up - down) == int(numerics.requantize(np.array([acc]), m, f, -128, 127)[0])
+
+
+@given(st.sampled_from([1, 2, 32, 64, 96, 128, 131]), st.integers(1, 24), st.integers(-300, 300), st.integers(-2, 2))
+def test_raised_accumulators_are_a_proof_for_signed_outputs(multiplier: int, shift: int, value: int, near: int) -> None:
+    """Around every place where the output steps, in float32 as QLinearConv computes it."""
+    m, f = np.array([multiplier]), np.array([shift])
+    acc = (value * 2**shift + 2 ** (shift - 1)) // multiplier + near
+    if not numerics.float32_raised_agree(m, f, (np.array([-abs(acc)]), np.array([abs(acc)])))[0]:
+        return
+    ratio = np.float32(multiplier * 2.0**-shift) * numerics.LIFT
+    got = np.clip(np.rint(np.float32(acc + numerics.raised(m, f)[0]) * ratio), 0, 255) - 128
+    assert int(got) == int(numerics.requantize(np.array([acc]), m, f, -128, 127)[0])
+
+
+@pytest.mark.parametrize(("multiplier", "shift", "agrees"), [(128, 12, True), (1, 14, True), (128, 23, False), (96, 12, False), (131, 12, False)])
+def test_only_powers_of_two_raise_by_whole_accumulators(multiplier: int, shift: int, agrees: bool) -> None:
+    ends = (np.array([-(2**26)]), np.array([2**26]))
+    assert numerics.float32_raised_agree(np.array([multiplier]), np.array([shift]), ends)[0] == agrees
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from quantizeml_core.scheme import CHANNEL_FLOOR, FAST_COST, SMALLEST, Exact, Re
 
 GRIDS = [numerics.ANY, numerics.RELU, numerics.SIGNED]
 RANGES = arrays(np.float64, 4, elements=st.floats(0.03, 30))
+NARROW = arrays(np.float64, 4, elements=st.floats(0.1, 10))
 UNITS = [-90, -40, -24, 24, 60]
 
 
@@ -39,6 +40,26 @@ def test_where_the_wanted_multipliers_are_far_apart_one_of_the_next_grid_is_take
     """Between 47 and 55 at a shift of 16 no ratio rounds as two halves, and none below 33; 95 at 18 does as one."""
     choice = Exact().given(np.array([ratio]), np.ones(1), numerics.SIGNED)
     assert (choice.multiplier.tolist(), choice.shift.tolist()) == ([multiplier], [shift])
+
+
+@given(acc=NARROW, need=NARROW)
+def test_where_multipliers_are_powers_of_two_weights_give_way(acc: np.ndarray, need: np.ndarray) -> None:
+    """Up to the next power of two, whatever the step; the table is entered with a margin."""
+    choice = Exact().free(acc * 2.0**-6, need, numerics.POWERS)
+    assert (choice.step == need).all() and (choice.multiplier == 128).all()
+    assert (choice.acc_step == need * numerics.multiplier_value(choice.multiplier, choice.shift)).all()
+    assert (choice.acc_step >= acc * 2.0**-6 * (1 - 1e-9)).all() and (choice.acc_step < acc * 2.0**-5 * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize(("low", "high", "padded", "zero_points", "steps"), [
+    ([-2.0, -2.1], [2.0, 2.0], True, 1, 1), ([-2.0, -1.0], [2.0, 1.05], True, 1, 2), ([-2.0, -1.0], [2.0, 3.5], True, 2, 2), ([0.0, 0.0], [1.0, 1.1], True, 1, 1),
+    ([-2.0, -2.1], [2.0, 2.0], False, 2, 2),
+], ids=["alike", "one half as wide", "off centre", "never negative", "no padding"])
+def test_padded_inputs_share_a_zero_point_and_a_step_where_that_is_cheap(low: list[float], high: list[float], padded: bool, zero_points: int, steps: int) -> None:
+    ends = np.array(low), np.array(high)
+    step, zero_point = Exact().affine(*ends, False, padded)
+    assert (len(set(zero_point.tolist())), len(set(step.tolist()))) == (zero_points, steps)
+    assert (-zero_point * step <= ends[0] + step / 2).all() and ((255 - zero_point) * step >= ends[1] - step / 2).all()  # a rounded zero point moves the range by half
 
 
 @pytest.mark.parametrize("unit", UNITS)

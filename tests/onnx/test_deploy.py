@@ -16,16 +16,18 @@ from onnx_text import network
 from benchmarks.zoo import ZOO
 from benchmarks.zoo.images import samples
 from quantizeml_core import kernels, numerics
-from quantizeml_core.api import quantize_model
+from quantizeml_core.api import check_model, quantize_model
 from quantizeml_core.blocks import ENTRIES, LINEAR, Block
 from quantizeml_core.cli import build
 from quantizeml_core.params import QuantizationParams
 from quantizeml_core.program import Program
+from quantizeml_core.testing import differences
 from quantizeml_onnx import pairs, readback
 from quantizeml_onnx.deploy import deployed
 from quantizeml_onnx.deploy.graph import zero_points
 from quantizeml_onnx.observe import session
 from quantizeml_onnx.quantized import dequantized
+from quantizeml_onnx.testing import boundaries
 
 Values = Mapping[str, np.ndarray]
 NETS = list(trained.NETS.values())
@@ -34,15 +36,16 @@ SCHEMES = {"8/8/8": {}, "8/8/8 per tensor": {"qparams": QuantizationParams(per_t
 
 
 def integers(model: onnx.ModelProto, form: onnx.ModelProto, program: Program, feeds: Values) -> Values:
-    """By tensor of the program, the integers that its bytes stand for."""
-    names, zeros = {real: integer for integer, real in dequantized(model).items()}, zero_points(program)
+    """By tensor of the program, the integers that its bytes stand for; the floats of accumulators that are nowhere in the form."""
+    made, zeros = {t for n in form.graph.node for t in n.output}, zero_points(program)
+    names = {real: integer for integer, real in dequantized(model).items() if integer in made}
     tensors = [b.output for b in program.blocks]
     exposed = onnx.ModelProto()
     exposed.CopyFrom(form)
     del exposed.graph.output[:]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=names.get(t, t)) for t in tensors)
     values = session(exposed.SerializeToString()).run([names.get(t, t) for t in tensors], dict(feeds))
-    return {t: v.astype(np.int64) - zeros.get(t, 0) for t, v in zip(tensors, values, strict=True)}
+    return {t: v if v.dtype == np.float32 else v.astype(np.int64) - zeros.get(t, 0) for t, v in zip(tensors, values, strict=True)}
 
 
 def ties_down(block: Block, x: np.ndarray) -> np.ndarray:
@@ -65,7 +68,9 @@ def check(model: onnx.ModelProto, feeds: Values) -> None:
         if signed and not np.array_equal(found[block.output], expected):
             assert np.abs(found[block.output] - expected).max() == 1
             expected = ties_down(block, *given)
-        assert np.array_equal(found[block.output], expected), block.name
+        if found[block.output].dtype == np.float32:
+            expected = program.formats[block.output].dequantize(expected)
+        assert np.array_equal(found[block.output].reshape(expected.shape), expected), block.name
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -94,7 +99,7 @@ def test_a_product_is_averaged_before_it_is_requantized(activation: str, probed:
     x = np.random.default_rng(0).normal(size=(16, 3, 9, 9)).astype(np.float32)
     made = quantize_model(model, samples=x).model
     monkeypatch.setattr(pairs, "SUM", probed)
-    assert sum(n.op_type == "ReduceSum" for n in deployed(made).graph.node) == 1
+    assert sum(n.op_type == "MatMul" for n in deployed(made).graph.node) == 1
     for values in (x, 100 * x):
         check(made, {"x": values})
 
@@ -118,6 +123,22 @@ def test_operands_of_one_step_are_added_plainly(first: str, last: str) -> None:
     assert sum(n.op_type == "QLinearAdd" for n in deployed(made).graph.node) == 1
     for values in (x, 100 * x):
         check(made, {"x": values})
+
+
+@pytest.mark.parametrize("pool", ["p = Identity(r)", "p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (r)"], ids=["alone", "pooled"])
+@pytest.mark.parametrize("activation", ["r = Relu(d)", "zero = Constant <value_float = 0.0> () bound = Constant <value_float = 0.7> () r = Clip(d, zero, bound)"])
+def test_a_relu_of_a_depthwise_convolution_is_saturation(activation: str, pool: str) -> None:
+    """In both files: bytes from -128 on, without Clip, equal to the kernel to the last one."""
+    text = """(float[N,3,8,8] x) => (float[N,2,H,W] y) <float[4,3,1,1] v, float[4,1,3,3] w, float[4] b, float[2,4,1,1] u>
+        { c = Conv(x, v) d = Conv <pads = [1, 1, 1, 1], group = 4> (c, w, b) ACTIVATION POOL y = Conv(p, u) }"""
+    x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
+    result = quantize_model(network(text.replace("ACTIVATION", activation).replace("POOL", pool)), samples=x)
+    block = next(b for b in result.program.blocks if b.kind == "depthwise2d")
+    codes = {f.code for f in check_model(result.model, samples=x) if f.block == block.name}
+    assert block.activation is None and "QML210" not in codes and ("Relu" not in activation or "QML102" not in codes)
+    for data in (x, 100 * x):
+        assert differences(result.program, {"x": data}, lambda feeds: boundaries(result.model, feeds)) == ()
+        check(result.model, {"x": data})
 
 
 def test_a_signed_tie_goes_down_and_nothing_else_differs() -> None:

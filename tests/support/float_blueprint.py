@@ -13,11 +13,17 @@ from quantizeml_core.kernels import channel_first
 from quantizeml_core.tables import apply
 
 
-def run(blueprint: Blueprint, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every tensor of the region, by name."""
+def run(blueprint: Blueprint, feeds: Mapping[str, np.ndarray], ends: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None) -> dict[str, np.ndarray]:
+    """Every tensor of the region, by name.
+
+    Arguments:
+        ends: by tensor, where each channel saturates, for those that do.
+    """
     values: dict[str, np.ndarray] = {k: np.asarray(v, np.float64) for k, v in feeds.items()}
     for block in blueprint.blocks:
-        values[block.output] = _block(block, [values[t] for t in block.inputs])
+        made = _block(block, [values[t] for t in block.inputs])
+        low, high = (_wide(end, made.ndim) for end in (ends or {}).get(block.output, (np.full(1, -np.inf), np.full(1, np.inf))))
+        values[block.output] = np.clip(made, low, high)
     return values
 
 

@@ -22,7 +22,7 @@ def conv(program: Program, block: Block) -> Body:
     if unchanged(program, block):
         return _moved(program, block)
     reason = _not_fast(program, block)
-    if not reason:
+    if not reason or may_rise(program, block):
         return _fast_conv(program, block)
     if _twin_pays(block) and _halves_agree(program, block):
         return _twin_conv(program, block)
@@ -55,19 +55,38 @@ def _not_fast(program: Program, block: Block) -> str:
     return "" if agrees.all() else f"{int((~agrees).sum())} of {len(agrees)} multipliers leave float32's 24 bits"
 
 
+def may_rise(program: Program, block: Block) -> bool:
+    """Whether one QLinearConv of accumulators raised by 128 / r is proven to give a signed output plus 128."""
+    if block.activation is not None or block.pool and block.pool.kind == "gap" or not {"multiplier", "shift"} <= block.arrays.keys():
+        return False
+    low, high = reach(program, block)
+    m, f = (tails.per_filter(block.arrays[name], low) for name in ("multiplier", "shift"))
+    return program.formats[block.output].range == (-128, 127) and bool(numerics.float32_raised_agree(m, f, (low, high)).all())
+
+
 def _fast_conv(program: Program, block: Block) -> Body:
+    """One QLinearConv, then the ends of the range that a byte does not have. A signed output is raised to bytes of zero point 128, and saturates by itself."""
     lines, zero, restore, pads, key = _conv_source(program, block)
-    shift = "shifted" if restore else "bias" if "bias" in block.arrays else ""
+    bias, rises = "shifted" if restore else "bias" if "bias" in block.arrays else "", block.activation is None
     lines += ["one = Constant <value_float = 1.0> ()", "yz = Constant <value = uint8 {0}> ()",
               f"xz = Constant <value = uint8 {{{zero}}}> ()", "m = Cast <to = 1> (Scale)", "ratio = Div (m, Shift)",
-              "flat = Constant <value_ints = [-1]> ()", "ws = Reshape (ratio, flat)"]
-    if shift == "shifted":
+              "flat = Constant <value_ints = [-1]> ()", f"{'r' if rises else 'ws'} = Reshape (ratio, flat)"]
+    if restore:
         lines += _shifted_bias(restore, "bias" in block.arrays)
+    lines += _risen(bias) if rises else []
     attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, pads))}], group = {block.groups}"
-    product, moved = _quantized(program, block, "W", attributes, shift)
-    lines += product
-    lines += _max_pool(block, "q", "p") + _clip_unsigned(program, block, "p")
-    return Body("fast" + key + moved + _range_key(program, block), tuple(lines), attribute_names(block))
+    product, moved = _quantized(program, block, "W", attributes, "risen" if rises else bias)
+    lines += [*product, *_max_pool(block, "q", "p"), *(LOWERED if rises else _clip_unsigned(program, block, "p"))]
+    return Body(("raised" if rises else "fast") + key + moved + _range_key(program, block), tuple(lines), attribute_names(block))
+
+
+def _risen(bias: str) -> list[str]:
+    """`risen`: the bias and 128 / r; `ws`: the ratio that sends ties up."""
+    lines = [f"lift = Constant <value_float = {float(numerics.LIFT)!r}> ()", "ws = Mul (r, lift)", "level = Constant <value_float = 128.0> ()", "gained = Div (level, r)"]
+    return [*lines, "gain = Cast <to = 6> (gained)", f"risen = Add (gain, {bias})"] if bias else [*lines, "risen = Cast <to = 6> (gained)"]
+
+
+LOWERED = ("middle = Constant <value = uint8 {128}> ()", "d = Sub (p, middle)", "Z = Cast <to = 3> (d)")
 
 
 def _quantized(program: Program, block: Block, weights: str, attributes: str, bias: str) -> tuple[list[str], str]:

@@ -5,7 +5,7 @@ A block without a byte form keeps its exact body (`quantizeml_onnx.functions`) b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -75,6 +75,9 @@ def _unsigned(g: Graph, integers: str, tensor: str) -> None:
 def _dequantize(g: Graph, node: onnx.NodeProto, ends: dict[str, str]) -> None:
     for integer, real in ends.items():
         fmt = g.program.formats[real]
+        if real in g.sums:
+            g.sums[real](fmt.step, real)
+            continue
         scale = g.constant(f"{real}/scale", fmt.step.astype(np.float32) if fmt.step.size > 1 else fmt.step.astype(np.float32).reshape(()))
         zero = [g.constant(f"{real}/zero", np.full(fmt.step.shape if fmt.step.size > 1 else (), g.zeros[real], np.uint8))] if real in g.zeros else []
         axis = {"axis": 1} if fmt.step.size > 1 else {}
@@ -82,15 +85,25 @@ def _dequantize(g: Graph, node: onnx.NodeProto, ends: dict[str, str]) -> None:
 
 
 def _assembled(model: onnx.ModelProto, g: Graph) -> onnx.ModelProto:
-    used = {t for n in g.nodes for t in _reads(n)} | {o.name for o in model.graph.output}
+    nodes, used = _needed(g.nodes, [o.name for o in model.graph.output])
     kept = [t for t in (*model.graph.initializer, *g.constants.values()) if t.name in used]
-    graph = helper.make_graph(g.nodes, model.graph.name, list(model.graph.input), list(model.graph.output), kept)
-    called = {(n.domain, n.op_type) for n in g.nodes}
+    graph = helper.make_graph(nodes, model.graph.name, list(model.graph.input), list(model.graph.output), kept)
+    called = {(n.domain, n.op_type) for n in nodes}
     functions = [f for f in model.functions if (f.domain, f.name) in called]
-    imports = [o for o in model.opset_import if o.domain in {n.domain for n in g.nodes} | {""}]
-    imports += [MICROSOFT] if any(n.domain == MICROSOFT.domain for n in g.nodes) and all(o.domain != MICROSOFT.domain for o in imports) else []
+    imports = [o for o in model.opset_import if o.domain in {n.domain for n in nodes} | {""}]
+    imports += [MICROSOFT] if any(n.domain == MICROSOFT.domain for n in nodes) and all(o.domain != MICROSOFT.domain for o in imports) else []
     made = helper.make_model(graph, functions=functions, opset_imports=imports, ir_version=model.ir_version, producer_name=model.producer_name)
     return inliner.inline_local_functions(made) if functions else made
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """The nodes that the outputs depend on, in their order, and every tensor read."""
+    used, kept = set(outputs), []
+    for node in reversed(nodes):
+        if used.intersection(node.output):
+            kept.append(node)
+            used.update(_reads(node))
+    return kept[::-1], used
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Byte forms: a block as a few operators on uint8. A form answers False, having emitted nothing, where it cannot give the block's integers.
 
     conv2d, depthwise2d     QLinearConv [MaxPool] [Clip]       one float32 product, rounded to even: proven equal, but for ties of signed outputs
-                            MatMulInteger ReduceSum ...        of one pixel, before a global average: int32 sums, requantized in float64
+                            MatMulInteger MatMul ...           of one pixel, before a global average: int32 sums, requantized in float64
     dense                   QGemm, or MatMulInteger where accumulators leave the network
     add                     QLinearAdd of operands and sum of one step, else QLinearConv over both operands, as in `quantizeml_onnx.addition`
     concat, select, upsample2d, and convolutions that change nothing: bytes are moved
@@ -21,6 +21,7 @@ from quantizeml_core.solve import convolution_area
 
 from .. import addition, body
 from .graph import MIDDLE, Graph
+from ..convolution import may_rise
 from ..unchanged import unchanged
 
 Form = Callable[[Graph, Block], bool]
@@ -48,20 +49,28 @@ def conv(g: Graph, block: Block) -> bool:
     if block.pool is not None and block.pool.kind == "gap":
         return averaged(g, block)
     reach = body.reach(g.program, block)
-    scale = ratios(g.program, block, reach)
+    rises = may_rise(g.program, block) and g.zeros[block.output] == MIDDLE
+    scale = _lifted(block) if rises else ratios(g.program, block, reach)
     padded = None if scale is None else _padded(g, block)
     if scale is None or padded is None:
         return False
     x, zero, pads, extra = padded
-    bias = block.arrays.get("bias", np.zeros(1, np.int64)) + extra
+    bias = block.arrays.get("bias", np.zeros(1, np.int64)) + extra + (numerics.raised(block.arrays["multiplier"], block.arrays["shift"]) if rises else 0)
+    zero_out = g.scalar(0, np.uint8) if rises else g.zero(block.output)
     kernel = np.pad(block.arrays["weight"], ((0, 0), (0, _fourth(block)), (0, 0), (0, 0)))
     ratio = g.constant(f"{block.name}/ratio", scale)
     last = [g.constant(f"{block.name}/bias", np.broadcast_to(bias, (len(block.arrays["weight"]),)).astype(np.int32))] if np.any(bias) else []
     one = g.scalar(1, np.float32)
-    y = g.product("QLinearConv", block.name, kernel, _top(g, block), lambda w, wz: (x, one, zero, w, ratio, wz, one, g.zero(block.output), *last), block.groups,
+    y = g.product("QLinearConv", block.name, kernel, _top(g, block), lambda w, wz: (x, one, zero, w, ratio, wz, one, zero_out, *last), groups=block.groups,
                   group=block.groups, strides=list(block.strides), pads=list(pads))
     _finish(g, block, _pooled(g, block, y), reach)
     return True
+
+
+def _lifted(block: Block) -> np.ndarray:
+    """The ratio of each filter that sends ties up, where no result is negative."""
+    value = numerics.multiplier_value(block.arrays["multiplier"], block.arrays["shift"]).astype(np.float32) * numerics.LIFT
+    return np.broadcast_to(value, (len(block.arrays["weight"]),))
 
 
 def _padded(g: Graph, block: Block) -> tuple[str, str, tuple[int, ...], np.ndarray] | None:
@@ -143,15 +152,21 @@ def averaged(g: Graph, block: Block) -> bool:
     furthest = max(-int(reach[0].min()), int(reach[1].max())) + int(np.abs(_bias(block)).max())
     if not plain or furthest >= 2**31:
         return False
-    pixels = g.node("Transpose", g.names[block.inputs[0]], perm=[0, 2, 3, 1])
+    pixels = g.node("Reshape", g.node("Transpose", g.names[block.inputs[0]], perm=[0, 2, 3, 1]), g.ints((0, -1, weight.shape[1])))
     sums = _held(g, block, _sums(g, block, pixels, weight[:, :, 0, 0]))
-    total = g.node("ReduceSum", g.node("Cast", sums, to=onnx.TensorProto.INT64) if _leaves_int32(g, block, reach) else sums, g.ints((1, 2)), keepdims=0)
-    _divided(g, block, total)
+    _divided(g, block, _total(g, block, sums, wide=_leaves_int32(g, block, reach)))
     return True
 
 
+def _total(g: Graph, block: Block, sums: str, wide: bool) -> str:
+    """Sums (N, pixels, C) over the pixels, (N, C): a product with ones, which takes half the time of ReduceSum."""
+    ones = np.ones(_area(g, block), np.int64 if wide else np.int32)
+    return g.node("MatMul", g.constant(f"{block.name}/ones", ones), g.node("Cast", sums, to=onnx.TensorProto.INT64) if wide else sums)
+
+
 def _sums(g: Graph, block: Block, x: str, weight: np.ndarray) -> str:
-    return g.product("MatMulInteger", block.name, weight.T, _top(g, block), lambda w, wz: (x, w, g.zero(block.inputs[0]), wz))
+    return g.product("MatMulInteger", block.name, weight.T, _top(g, block), lambda w, wz: (x, w, g.zero(block.inputs[0]), wz),
+                     onnx.TensorProto.INT32)
 
 
 def _bias(block: Block) -> np.ndarray:
@@ -180,15 +195,21 @@ def _area(g: Graph, block: Block) -> int:
 
 
 def _divided(g: Graph, block: Block, total: str) -> None:
-    """Law 2 on sums (N, C), to which each pixel's bias is still to be added, in float64, which holds every product exactly, to bytes (N, C, 1, 1)."""
+    """Law 2 on sums (N, C), to which each pixel's bias is still to be added, in float64, which holds every product exactly, to bytes (N, C, 1, 1), or (N, C) where
+    no more is read. A Cast drops the fraction of what is not negative."""
     low, high = (int(v) for v in block.arrays["range"])
     ratio = numerics.multiplier_value(block.arrays["multiplier"], block.arrays["shift"])
     scaled = g.node("Mul", g.node("Cast", total, to=onnx.TensorProto.DOUBLE), g.constant(f"{block.name}/ratio", ratio))
     zero = g.zeros[block.output]
     offset = _area(g, block) * _bias(block) * ratio + zero + 0.5
-    moved = g.node("Floor", g.node("Add", scaled, g.constant(f"{block.name}/offset", offset)))
+    moved = g.node("Add", scaled, g.constant(f"{block.name}/offset", offset))
     ends = (g.scalar(end + zero, np.float64) for end in (low, high))
-    g.node("Unsqueeze", g.node("Cast", g.node("Clip", moved, *ends), to=onnx.TensorProto.UINT8), g.ints((2, 3)), output=g.names[block.output])
+    kept, target = g.node("Clip", moved, *ends), g.names[block.output]
+    if g.only_flattened(block.output):
+        g.flat.add(block.output)
+        g.node("Cast", kept, to=onnx.TensorProto.UINT8, output=target)
+    else:
+        g.node("Unsqueeze", g.node("Cast", kept, to=onnx.TensorProto.UINT8), g.ints((2, 3)), output=target)
 
 
 def _moved(g: Graph, block: Block) -> bool:
@@ -209,13 +230,22 @@ def dense(g: Graph, block: Block) -> bool:
     scale = ratios(g.program, block, reach) if {"shift", "multiplier"} <= block.arrays.keys() and "bound" not in block.arrays else None
     if "shift" in block.arrays and scale is None:
         return False
-    x = g.node("Flatten", g.names[tensor], axis=1) if block.flatten else g.names[tensor]
+    x = g.node("Flatten", g.names[tensor], axis=1) if block.flatten and tensor not in g.flat else g.names[tensor]
     bias = np.broadcast_to(block.arrays.get("bias", np.zeros(1, np.int64)), (len(block.arrays["weight"]),)).astype(np.int32)
     if scale is not None:
         _requantized(g, block, x, bias, reach, scale)
     else:
         g.node("Add", _sums(g, block, x, block.arrays["weight"]), g.constant(f"{block.name}/bias", bias), output=g.names[block.output])
+        g.sums[block.output] = lambda step, name: _scaled(g, block, x, bias, step, name)
     return True
+
+
+def _scaled(g: Graph, block: Block, x: str, bias: np.ndarray, step: np.ndarray, name: str) -> None:
+    """The accumulators of a dense layer as float32 times a step, (F,) or (1,)."""
+    ratio, added, one = g.constant(f"{block.name}/step", np.broadcast_to(step.astype(np.float32), bias.shape)), g.constant(f"{block.name}/bias", bias), g.scalar(1, np.float32)
+    y = g.product("QGemm", block.name, block.arrays["weight"].T, _top(g, block), lambda w, wz: (
+        x, one, g.zero(block.inputs[0]), w, ratio, g.repeated(wz, len(bias)), added), onnx.TensorProto.FLOAT, domain="com.microsoft")
+    g.node("Identity", y, output=name)
 
 
 def _requantized(g: Graph, block: Block, x: str, bias: np.ndarray, reach: tuple[np.ndarray, np.ndarray], scale: np.ndarray) -> None:
@@ -292,9 +322,12 @@ def entry(g: Graph, block: Block) -> bool:
     if len(g.program.shapes.get(block.inputs[0], block.perm)) < len(block.perm):
         x = g.node("Unsqueeze", x, g.ints((1,)))
     x = x if block.perm in ((), tuple(range(len(block.perm)))) else g.node("Transpose", x, perm=list(block.perm))
-    scale = block.arrays["scale"].astype(np.float32)
-    zero = np.broadcast_to(block.arrays["zero_point"].astype(np.int64) + (MIDDLE if fmt.signed else 0), scale.shape).astype(np.uint8)
-    g.node("QuantizeLinear", x, g.constant(f"{block.name}/scale", scale), g.constant(f"{block.name}/zero", zero), output=g.names[block.output], axis=1)
+    scale, zero = block.arrays["scale"].astype(np.float32), block.arrays["zero_point"].astype(np.int64) + (MIDDLE if fmt.signed else 0)
+    scale, zero = np.broadcast_arrays(scale, zero)
+    alike = len(np.unique(scale)) == len(np.unique(zero)) == 1
+    scale, zero = (scale[0], zero[0]) if alike else (scale, zero)
+    g.node("QuantizeLinear", x, g.constant(f"{block.name}/scale", scale), g.constant(f"{block.name}/zero", zero.astype(np.uint8)), output=g.names[block.output],
+           **({} if alike else {"axis": 1}))
     return True
 
 

@@ -42,6 +42,8 @@ class Graph:
     Arguments:
         names: by tensor of the program, its name in the file.
         zeros: by tensor of the program.
+        flat: tensors (N, C, 1, 1) of the program that are written as (N, C).
+        sums: by tensor of accumulators, what writes them times a step to a name, as floats.
     """
 
     program: Program
@@ -50,6 +52,8 @@ class Graph:
     free: Names
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    flat: set[str] = field(default_factory=set)
+    sums: dict[str, Callable[[np.ndarray, str], None]] = field(default_factory=dict)
     _asked: str = ""
 
     def node(self, op: str, *inputs: str, output: str = "", domain: str = "", **attributes: Any) -> str:
@@ -73,6 +77,10 @@ class Graph:
     def zero(self, tensor: str) -> str:
         return self.scalar(self.zeros[tensor], np.uint8)
 
+    def only_flattened(self, tensor: str) -> bool:
+        """Whether nobody reads a tensor but dense layers that flatten it."""
+        return tensor not in self.program.outputs and all(b.flatten for b in self.program.blocks if tensor in b.inputs)
+
     def ints(self, values: Sequence[int]) -> str:
         name = "quantizeml/ints_" + "_".join(map(str, values))
         self.constants.setdefault(name, numpy_helper.from_array(np.array(values, np.int64), name))
@@ -82,17 +90,17 @@ class Graph:
         """A shared number as a vector."""
         return self.constant(f"{scalar}_{count}", np.repeat(numpy_helper.to_array(self.constants[scalar]), count))
 
-    def product(self, op: str, name: str, integers: np.ndarray, top: int, inputs: Callable[[str, str], Sequence[str]], groups: int = 1,
-                **more: Any) -> str:
+    def product(self, op: str, name: str, integers: np.ndarray, top: int, inputs: Callable[[str, str], Sequence[str]],
+                kind: int = onnx.TensorProto.UINT8, groups: int = 1, **more: Any) -> str:
         """An operator on bytes up to `top` and these weights: both ways of `pairs` where products could saturate.
 
         Arguments:
             inputs: given the names of the weights and of their zero point.
+            kind: element type of the result.
         """
         weight = self.constant(f"{name}/weight", integers.astype(np.int8))
         if not pairs.saturate(integers, groups, top):
             return self.node(op, *inputs(weight, self.scalar(0, np.int8)), **more)
-        kind = onnx.TensorProto.INT32 if op == "MatMulInteger" else onnx.TensorProto.UINT8
         ways = {"then_branch": self._way("signed", kind, lambda: self.node(op, *inputs(weight, self.scalar(0, np.int8)), **more)),
                 "else_branch": self._way("unsigned", kind, lambda: self.node(op, *inputs(self._moved(weight), self.scalar(MIDDLE, np.uint8)), **more))}
         return self.node("If", self._exact(), **ways)
