@@ -85,6 +85,8 @@ PRODUCTS = frozenset({"attention", "matmul", "shift_attention"})
 """Kinds that sum products of two tensors."""
 WHOLE = LINEAR - {"conv_transpose2d"}
 """Linear kinds each of whose outputs sees the whole kernel: without padding, a constant of the input is a constant of the output."""
+SATURATING = frozenset({"depthwise2d", "dense"})
+"""Linear kinds whose ReLU is left to saturation where it can be (`centre`)."""
 MOVES = frozenset({"buffer", "concat", "select", "upsample2d"})
 """Kinds that move integers and change none: the output's format is that of the inputs."""
 

@@ -1,7 +1,8 @@
 """Centre the tensors that may be shifted: a symmetric range wastes codes on a tensor that is not symmetric.
 
-A ReLU of a depthwise convolution is left to saturation: with c = 128 step the integers -128 .. 127 stand for 0 .. 255 steps, twice as many as 0 .. 127, and what
-is below ends at -128. That holds for the very step only, so weights give way to it (`scheme`, grid of powers); kernels of few taps have weights to spare.
+A ReLU of a depthwise convolution or a dense layer is left to saturation: with c = 128 step the integers -128 .. 127 stand for 0 .. 255 steps, twice as many as
+0 .. 127, and what is below ends at -128. That holds for the very step only, so weights give way to it. Depthwise kernels are so short that they have some to spare for
+powers of two (`scheme`), with which one QLinearConv is exact; those of other convolutions are not, and a signed output would take two.
 
 A convolution without activation may write t - c instead of t when everything that reads it can give c back: a linear block without padding adds
 sum(W c) to its bias, an addition without activation passes c on to its own readers. c is the middle of the calibrated range per channel, or further from zero where
@@ -15,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .blocks import LINEAR, WHOLE, Block, moves
+from .blocks import LINEAR, SATURATING, WHOLE, Block, moves
 from .blueprint import Blueprint
 from .calibration import Range
 from .entry import absorb
@@ -37,22 +38,31 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges) -> tuple[Blueprint,
     offsets: dict[str, Floats] = {}
     blocks, layers = [], dict(plan.layers)
     for block in blueprint.blocks:
+        layer = plan.layers[block.name]
         if block.kind == "add" and block.output in shiftable:
             offsets[block.output] = sum((offsets[t] for t in block.inputs if t in offsets), np.zeros(1))
-            layers[block.name] = _moved(plan.layers[block.name], offsets[block.output])
+            layers[block.name] = _moved(layer, offsets[block.output])
         block = _restored(block, offsets)
-        if _saturates(block, blueprint, plan):
-            step = _step_from_zero(block, plan.layers[block.name])
+        if saturates(block, blueprint, layer.output_bits, layer.signed):
+            step = _step_from_zero(block, layer)
             offsets[block.output] = 128 * step
-            layers[block.name] = replace(plan.layers[block.name], low=-127 * step, high=127 * step, floor=0.0, headroom=1.0)
+            layers[block.name] = replace(layer, low=-127 * step, high=127 * step, floor=0.0, headroom=1.0)
             block = replace(_shifted(block, offsets[block.output]), activation=None)
         elif block.kind in LINEAR and block.output in shiftable:
-            offsets[block.output], width = _middle(plan.layers[block.name])
-            layers[block.name] = replace(plan.layers[block.name], low=-width, high=width, floor=0.0, headroom=1.0)
+            offsets[block.output], width = _middle(layer)
+            layers[block.name] = replace(layer, low=-width, high=width, floor=0.0, headroom=1.0)
             block = _shifted(block, offsets[block.output])
         blocks.append(block)
     moved = {t: replace(r, mean=r.mean - offsets[t]) if t in offsets else r for t, r in ranges.items()}
     return replace(blueprint, blocks=tuple(blocks)), Plan(layers), moved
+
+
+def saturates(block: Block, blueprint: Blueprint, bits: int | None, signed: bool) -> bool:
+    """Whether a block's ReLU can be left to the saturation of bytes that begin at -128."""
+    rectified = block.kind in SATURATING and block.activation is not None and not block.activation.is_table
+    pooled = block.pool is not None and block.pool.kind != "max"
+    inside = bits == 8 and signed and block.output not in blueprint.outputs and not pooled
+    return rectified and inside and all(_gives_back(reader, set()) for reader in blueprint.consumers(block.output))
 
 
 def _shiftable(blueprint: Blueprint, plan: Plan) -> set[str]:
@@ -70,14 +80,6 @@ def _gives_back(reader: Block, shiftable: set[str]) -> bool:
     if reader.kind in WHOLE:
         return not any(reader.pads)
     return reader.kind == "add" and reader.output in shiftable
-
-
-def _saturates(block: Block, blueprint: Blueprint, plan: Plan) -> bool:
-    """A depthwise convolution with a ReLU whose bytes may begin at -128."""
-    rectified = block.kind == "depthwise2d" and block.activation is not None and not block.activation.is_table
-    layer, largest = plan.layers[block.name], block.pool is None or block.pool.kind == "max"
-    byte = layer.signed and layer.output_bits == 8 and block.output not in blueprint.outputs
-    return rectified and largest and byte and all(_gives_back(reader, set()) for reader in blueprint.consumers(block.output))
 
 
 def _step_from_zero(block: Block, layer: LayerPlan) -> Floats:

@@ -17,6 +17,7 @@ import numpy as np
 from .blocks import ENTRIES, LINEAR, Block, moves
 from .blueprint import Blueprint
 from .calibration import Range
+from .centre import saturates
 from .margin import Margin, margin
 from .numerics import qmax
 from .params import QuantizationParams
@@ -63,7 +64,8 @@ def _layer(block: Block, blueprint: Blueprint, seen: Range, params: Quantization
     kind = "input_conv2d" if block.kind == "conv2d" and _reads_unsigned_input(block, blueprint, params) else block.kind
     width = min(target.accumulator_bits.get(kind, 32), params.buffer_bits or 32)
     per_axis = not params.per_tensor_activations
-    extra = margin(seen, qmax(bits or 8, signed)) if per_axis else Margin()
+    whole = target.bias_mantissa_bits is None and saturates(block, blueprint, bits, signed)
+    extra = margin(seen, qmax(bits or 8, signed and not whole)) if per_axis else Margin()
     return LayerPlan(weight_bits, bits, signed, per_axis, seen.low, seen.high, width, *extra)
 
 

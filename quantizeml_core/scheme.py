@@ -96,9 +96,7 @@ class Exact:
         return least_error_step(weight, widest, numerics.qmax(bits)) if bits <= SEARCHED else widest
 
     def free(self, acc_step: Floats, need: Floats, grid: str) -> Choice:
-        """The smallest output step on the grid that is at least `need`; where the grid has powers of two only, `need` itself, and weights give way."""
-        if grid == numerics.POWERS:
-            return self.given(acc_step, need, grid)
+        """The smallest output step on the grid that is at least `need`."""
         m, f = _preferred(numerics.multiplier_at_most, acc_step / need, grid, (1 / FAST_COST, 1 + 1e-9))
         return Choice(acc_step, acc_step / numerics.multiplier_value(m, f), m, f)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import attention, embedding, hardware_forms, local_response, numerics, recurrence, tables
 from .align import bound
-from .blocks import LINEAR, Block, moves
+from .blocks import LINEAR, SATURATING, Block, moves
 from .blueprint import Blueprint
 from .calibration import Range
 from .errors import ModelError
@@ -114,7 +114,7 @@ class _Solver:
             return self._table(block, layer, acc_step, area)
         if layer.output_bits is None:
             return Solution(Format(32, True, acc_step), acc_step)
-        choice = self._passed(block, layer, acc_step) or self._choose(block.output, acc_step / area, _grid(block))
+        choice = self._passed(block, layer, acc_step) or self._choose(block.output, acc_step / area, _grid(block), self._is_exact(block))
         choice = self._snapped(block, layer, choice, acc_step / area)
         return _solution(layer, choice, choice.acc_step * area)
 
@@ -126,8 +126,12 @@ class _Solver:
             return None
         return self.scheme.given(acc_step, np.broadcast_to(source.step, acc_step.shape), numerics.ANY)
 
-    def _choose(self, tensor: str, acc_step: Floats, grid: str) -> Choice:
-        step = self.given.get(tensor)
+    def _is_exact(self, block: Block) -> bool:
+        """Whether an output has the very step that it needs, and weights give way: its ReLU may be its saturation (`centre`)."""
+        return block.kind in SATURATING and block.activation is None and isinstance(self.scheme, Exact)
+
+    def _choose(self, tensor: str, acc_step: Floats, grid: str, exact: bool = False) -> Choice:
+        step = self.given.get(tensor, self.needs[tensor] if exact else None)
         return self.scheme.free(acc_step, self.needs[tensor], grid) if step is None else self.scheme.given(acc_step, step, grid)
 
     def _snapped(self, block: Block, layer: LayerPlan, choice: Choice, acc_step: Floats) -> Choice:

@@ -45,7 +45,7 @@ def test_where_the_wanted_multipliers_are_far_apart_one_of_the_next_grid_is_take
 @given(acc=NARROW, need=NARROW)
 def test_where_multipliers_are_powers_of_two_weights_give_way(acc: np.ndarray, need: np.ndarray) -> None:
     """Up to the next power of two, whatever the step; the table is entered with a margin."""
-    choice = Exact().free(acc * 2.0**-6, need, numerics.POWERS)
+    choice = Exact().given(acc * 2.0**-6, need, numerics.POWERS)
     assert (choice.step == need).all() and (choice.multiplier == 128).all()
     assert (choice.acc_step == need * numerics.multiplier_value(choice.multiplier, choice.shift)).all()
     assert (choice.acc_step >= acc * 2.0**-6 * (1 - 1e-9)).all() and (choice.acc_step < acc * 2.0**-5 * (1 + 1e-9)).all()
