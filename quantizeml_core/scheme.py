@@ -22,8 +22,8 @@ Needs = Mapping[str, Floats]
 
 #: A channel is never resolved finer than this fraction of its tensor's widest channel, so dead channels keep a usable step.
 CHANNEL_FLOOR = 2.0**-8
-#: A zero point and a step that all channels of an input share widen none by more than this.
-INPUT_COST = 1.125
+#: A zero point that all channels of an input share widens none by more than this.
+ZERO_COST = 1.125
 #: Range given to a tensor that was zero on every sample; as a fraction of the widest channel, the finest step of an affine input.
 SMALLEST = 2.0**-24
 #: A multiplier of the wanted grid is preferred while it costs at most this much of the range, else one of the next grid. Above 2^-11 no two that QLinearConv can carry are further apart.
@@ -75,8 +75,8 @@ class Exact:
     def affine(self, low: Floats, high: Floats, integer: bool, padded: bool = False) -> tuple[Floats, Ints]:
         """uint8 input: step = (high - low) / 255, zero_point = round(-low / step), for a range that is first widened to hold zero.
 
-        Whole-number samples within 256 levels get step 1, so that pixels pass unchanged. What a padded convolution reads has one zero point, and one step, for all
-        channels where that costs little: QLinearConv pads with one number.
+        Whole-number samples within 256 levels get step 1, so that pixels pass unchanged. What a padded convolution reads has one zero point for all channels where
+        that costs little: QLinearConv pads with one number.
         """
         low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
         step = (high - low) / 255.0
@@ -151,16 +151,13 @@ def _preferred(find: Callable[[Floats, str], tuple[Ints, Ints]], ratio: Floats, 
 
 
 def common_zero(low: Floats, high: Floats, step: Floats, zero_point: Ints) -> tuple[Floats, Ints]:
-    """One zero point for all channels, the one that widens least where it widens most, and one step too if it can be; what there was where that costs more than INPUT_COST."""
+    """One zero point for all channels, the one that widens least where it widens most, and the steps around it; what there was where that costs more than ZERO_COST."""
     z = np.arange(256.0)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         wide = np.fmax(np.fmax(-low / z, high / (255 - z)), step)
-    best = int((wide / step).max(axis=1).argmin())
-    one = np.full_like(step, wide[best].max())
-    for steps in (one, wide[best]):
-        if (steps / step).max() <= INPUT_COST:
-            return steps, np.full_like(zero_point, best)
-    return step, zero_point
+    worst = (wide / step).max(axis=1)
+    best = int(worst.argmin())
+    return (wide[best], np.full_like(zero_point, best)) if worst[best] <= ZERO_COST else (step, zero_point)
 
 
 def least_error_step(weight: Floats, widest: Floats, limit: int) -> Floats:
