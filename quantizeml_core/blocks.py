@@ -85,8 +85,6 @@ PRODUCTS = frozenset({"attention", "matmul", "shift_attention"})
 """Kinds that sum products of two tensors."""
 WHOLE = LINEAR - {"conv_transpose2d"}
 """Linear kinds each of whose outputs sees the whole kernel: without padding, a constant of the input is a constant of the output."""
-SATURATING = frozenset({"depthwise2d", "dense"})
-"""Linear kinds whose ReLU is left to saturation where it can be (`centre`)."""
 MOVES = frozenset({"buffer", "concat", "select", "upsample2d"})
 """Kinds that move integers and change none: the output's format is that of the inputs."""
 
@@ -182,6 +180,17 @@ def moves(block: Block) -> bool:
     """Whether a block changes no integer: its kind moves only, or it is a convolution each of whose filters takes one pixel of its own channel, and at
     most the largest of several."""
     return block.kind in MOVES or _chooses(block)
+
+
+def may_saturate(block: Block) -> bool:
+    """Whether a ReLU of this linear block may be left to saturation (`centre`): of a dense layer, or of a depthwise convolution whose taps differ.
+
+    Where all taps are alike, as in a normalization or an average, one step fits all of them exactly, and a wider one would be an error of gain.
+    """
+    if block.kind != "depthwise2d":
+        return block.kind == "dense"
+    taps = np.abs(block.arrays["weight"]).reshape(len(block.arrays["weight"]), -1)
+    return bool((taps != taps[:, :1]).any())
 
 
 def _chooses(block: Block) -> bool:

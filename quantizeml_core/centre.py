@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .blocks import LINEAR, SATURATING, WHOLE, Block, moves
+from .blocks import LINEAR, WHOLE, Block, may_saturate, moves
 from .blueprint import Blueprint
 from .calibration import Range
 from .entry import absorb
@@ -59,7 +59,7 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges) -> tuple[Blueprint,
 
 def saturates(block: Block, blueprint: Blueprint, bits: int | None, signed: bool) -> bool:
     """Whether a block's ReLU can be left to the saturation of bytes that begin at -128."""
-    rectified = block.kind in SATURATING and block.activation is not None and not block.activation.is_table
+    rectified = block.activation is not None and not block.activation.is_table and may_saturate(block)
     pooled = block.pool is not None and block.pool.kind != "max"
     inside = bits == 8 and signed and block.output not in blueprint.outputs and not pooled
     return rectified and inside and all(_gives_back(reader, set()) for reader in blueprint.consumers(block.output))

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import attention, embedding, hardware_forms, local_response, numerics, recurrence, tables
 from .align import bound
-from .blocks import LINEAR, SATURATING, Block, moves
+from .blocks import LINEAR, Block, may_saturate, moves
 from .blueprint import Blueprint
 from .calibration import Range
 from .errors import ModelError
@@ -128,7 +128,7 @@ class _Solver:
 
     def _is_exact(self, block: Block) -> bool:
         """Whether an output has the very step that it needs, and weights give way: its ReLU may be its saturation (`centre`)."""
-        return block.kind in SATURATING and block.activation is None and isinstance(self.scheme, Exact)
+        return block.activation is None and isinstance(self.scheme, Exact) and may_saturate(block)
 
     def _choose(self, tensor: str, acc_step: Floats, grid: str, exact: bool = False) -> Choice:
         step = self.given.get(tensor, self.needs[tensor] if exact else None)
@@ -319,7 +319,7 @@ def _grid(block: Block) -> str:
     if block.activation is not None:
         return numerics.RELU
     if block.kind == "depthwise2d":
-        return numerics.POWERS
+        return numerics.POWERS if may_saturate(block) else numerics.ANY
     return numerics.SIGNED if block.pool is None else numerics.ANY
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import numerics
-from ..blocks import ENTRIES, LINEAR, MOVES, SATURATING, Block
+from ..blocks import ENTRIES, LINEAR, MOVES, Block, may_saturate
 from ..hooks import Batch
 from ..plan import Plan
 from ..program import Program
@@ -101,7 +101,7 @@ def _saturated(program: Program, feeds: Batch, random: bool) -> Iterator[Finding
         if fmt.bits > 8 or block.kind in ENTRIES | MOVES:
             continue
         low, high = fmt.range
-        from_zero = block.activation or block.kind in SATURATING  # whose ReLU may be its saturation (`centre`)
+        from_zero = block.activation or may_saturate(block)  # whose ReLU may be its saturation (`centre`)
         ends = values == high if from_zero else (values == high) | (values == low)
         if (share := float(ends.mean())) > SATURATION:
             kind = "random" if random else "given"

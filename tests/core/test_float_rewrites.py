@@ -121,10 +121,11 @@ def test_only_tensors_that_can_be_given_back_move(blueprint: Blueprint, moves: b
     (Activation("relu"), {}, 8, True), (Activation("relu", bound=2.0), {}, 8, True), (Activation("relu"), {"pads": (1, 1, 1, 1)}, 8, False),
     (Activation("relu"), {"kind": "add", "inputs": ("a", "a")}, 8, False), (Activation("relu"), {}, 4, False),
 ])
-def test_a_relu_behind_a_depthwise_convolution_is_left_to_saturation(activation: Activation, reader: dict[str, Any], bits: int, left: bool) -> None:
+@pytest.mark.parametrize("differ", [True, False], ids=["taps that differ", "an average"])
+def test_a_relu_behind_a_depthwise_convolution_is_left_to_saturation(activation: Activation, reader: dict[str, Any], bits: int, left: bool, differ: bool) -> None:
     """128 steps below the middle is zero, 127 above it the largest value, or the ReLU's bound; where the reader can give that back, and bytes are whole."""
-    blueprint = _chain(activation=activation)
-    first = replace(blueprint.blocks[1], kind="depthwise2d", groups=3, arrays={"weight": np.full((3, 1, 1, 1), 1.5)})
+    blueprint, taps, left = _chain(activation=activation), np.random.default_rng(4).normal(size=(3, 3)) if differ else 0.1, left and differ
+    first = replace(blueprint.blocks[1], kind="depthwise2d", groups=3, pads=(1, 1, 1, 1), arrays={"weight": taps * np.ones((3, 1, 3, 3))})
     second = replace(blueprint.blocks[2].with_arrays(weight=np.ones((2, 3, 1, 1))), **reader)
     blueprint = Blueprint((blueprint.blocks[0], first, second), ("y",), {**blueprint.shapes, "a": (None, 3, 4, 4)})
     plan, ranges = _plan(blueprint, _feed(blueprint, "q"))
