@@ -11,7 +11,7 @@ No photograph is in both halves.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -56,7 +56,9 @@ def network(path: Path) -> None:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("folder", type=Path, help="where the three files go")
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     for half, files in HALVES.items():
         np.savez(folder / f"{half}.npz", samples=crops([photograph(*file) for file in files]))

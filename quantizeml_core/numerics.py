@@ -229,8 +229,10 @@ def _odd(m: Ints, f: Ints, proof: Callable[[Ints, Ints, tuple[Ints, Ints]], NDAr
 
 
 _WHOLE = (-(2**31), 2**31 - 1)
+
+
 def _power(m: Ints, f: Ints) -> NDArray[np.bool_]:
-    low, high = (np.full(len(m), end // 2) for end in _WHOLE)
+    low, high = (np.full(len(m), end // 2) for end in _WHOLE)  # half of 32 bits, so that what is raised stays within them
     return (m == 2 ** (MULTIPLIER_BITS - 1)) & float32_raised_agree(m, f, (low, high))
 
 

@@ -28,10 +28,11 @@ ZERO_COST = 1.125
 SMALLEST = 2.0**-24
 #: A multiplier of the wanted grid is preferred while it costs at most this much of the range, else one of the next grid. Above 2^-11 no two that QLinearConv can carry are further apart.
 FAST_COST = 1.18
-#: By wanted grid, what is preferred to any multiplier, best first, and what it may cost. Kernels of few taps have weights finer than they need.
+#: By wanted grid, what is preferred to any multiplier, best first.
 PREFERRED: Mapping[str, tuple[str, ...]] = {
     numerics.ANY: (), numerics.RELU: (numerics.RELU, numerics.TIED), numerics.SIGNED: (numerics.SIGNED, numerics.TIED), numerics.POWERS: (numerics.POWERS,),
 }
+#: What else than FAST_COST a grid may cost: depthwise kernels, of few taps, have weights finer than they need.
 COSTS: Mapping[str, float] = {numerics.POWERS: 2.0}
 #: Up to this many bits, clipping a few large weights costs less than coarser steps for all.
 SEARCHED = 4

@@ -4,6 +4,7 @@ One op_type may have several bodies (ONNX function overloads); which one a block
 
 - `fast`      QLinearConv on uint8. It rounds ties to even in float32; the solver picks multipliers for which that equals the law on every reachable
               accumulator (`numerics.float32_agrees`). Only after a ReLU.
+- `raised`    the same of a signed output, raised by 128 where ratios are powers of two (`numerics.float32_raised_agree`).
 - `integer`   ConvInteger, then the exact tail; `product`: MatMulInteger, for convolutions of single pixels.
 - `moved`, `largest`   a convolution that is proven to change nothing.
 - `twin`      a signed output as the difference of two such halves, of W and of -W, each with its own direction of rounding.

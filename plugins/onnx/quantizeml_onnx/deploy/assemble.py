@@ -5,7 +5,7 @@ A block without a byte form keeps its exact body (`quantizeml_onnx.functions`) b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
@@ -85,25 +85,15 @@ def _dequantize(g: Graph, node: onnx.NodeProto, ends: dict[str, str]) -> None:
 
 
 def _assembled(model: onnx.ModelProto, g: Graph) -> onnx.ModelProto:
-    nodes, used = _needed(g.nodes, [o.name for o in model.graph.output])
+    used = {t for n in g.nodes for t in _reads(n)} | {o.name for o in model.graph.output}
     kept = [t for t in (*model.graph.initializer, *g.constants.values()) if t.name in used]
-    graph = helper.make_graph(nodes, model.graph.name, list(model.graph.input), list(model.graph.output), kept)
-    called = {(n.domain, n.op_type) for n in nodes}
+    graph = helper.make_graph(g.nodes, model.graph.name, list(model.graph.input), list(model.graph.output), kept)
+    called = {(n.domain, n.op_type) for n in g.nodes}
     functions = [f for f in model.functions if (f.domain, f.name) in called]
-    imports = [o for o in model.opset_import if o.domain in {n.domain for n in nodes} | {""}]
-    imports += [MICROSOFT] if any(n.domain == MICROSOFT.domain for n in nodes) and all(o.domain != MICROSOFT.domain for o in imports) else []
+    imports = [o for o in model.opset_import if o.domain in {n.domain for n in g.nodes} | {""}]
+    imports += [MICROSOFT] if any(n.domain == MICROSOFT.domain for n in g.nodes) and all(o.domain != MICROSOFT.domain for o in imports) else []
     made = helper.make_model(graph, functions=functions, opset_imports=imports, ir_version=model.ir_version, producer_name=model.producer_name)
     return inliner.inline_local_functions(made) if functions else made
-
-
-def _needed(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> tuple[list[onnx.NodeProto], set[str]]:
-    """The nodes that the outputs depend on, in their order, and every tensor read."""
-    used, kept = set(outputs), []
-    for node in reversed(nodes):
-        if used.intersection(node.output):
-            kept.append(node)
-            used.update(_reads(node))
-    return kept[::-1], used
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:

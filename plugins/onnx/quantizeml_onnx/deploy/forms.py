@@ -2,7 +2,7 @@
 
     conv2d, depthwise2d     QLinearConv [MaxPool] [Clip]       one float32 product, rounded to even: proven equal, but for ties of signed outputs
                             MatMulInteger MatMul ...           of one pixel, before a global average: int32 sums, requantized in float64
-    dense                   QGemm, or MatMulInteger where accumulators leave the network
+    dense                   QGemm; in floats where accumulators leave the network
     add                     QLinearAdd of operands and sum of one step, else QLinearConv over both operands, as in `quantizeml_onnx.addition`
     concat, select, upsample2d, and convolutions that change nothing: bytes are moved
 """
@@ -20,9 +20,9 @@ from quantizeml_core.program import Program
 from quantizeml_core.solve import convolution_area
 
 from .. import addition, body
-from .graph import MIDDLE, Graph
 from ..convolution import may_rise
 from ..unchanged import unchanged
+from .graph import MIDDLE, Graph
 
 Form = Callable[[Graph, Block], bool]
 COLOURS = 3
@@ -222,7 +222,7 @@ def _moved(g: Graph, block: Block) -> bool:
 
 
 def dense(g: Graph, block: Block) -> bool:
-    """A dense layer; the last one keeps its accumulators."""
+    """A dense layer; the last one keeps its accumulators, which its Dequantizer writes as floats."""
     tensor = block.inputs[0]
     if "table" in block.arrays or block.activation is not None and "shift" not in block.arrays:
         return False
@@ -235,7 +235,6 @@ def dense(g: Graph, block: Block) -> bool:
     if scale is not None:
         _requantized(g, block, x, bias, reach, scale)
     else:
-        g.node("Add", _sums(g, block, x, block.arrays["weight"]), g.constant(f"{block.name}/bias", bias), output=g.names[block.output])
         g.sums[block.output] = lambda step, name: _scaled(g, block, x, bias, step, name)
     return True
 
