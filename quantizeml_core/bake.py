@@ -97,7 +97,8 @@ def _exponent(ratio: float) -> Arrays:
 
 def _squares(block: Block, source: Format) -> Arrays:
     multiplier, shift = squares_multiplier(float(block.arrays["strength"][0]), float(source.step[0]), f"`{block.name}`")
-    return {"square_multiplier": np.array([multiplier], np.int64), "square_shift": np.array([shift], np.int64)}
+    offset = {"offset": numerics.round_half_even(block.arrays["offset"] / source.step[:1])} if "offset" in block.arrays else {}
+    return {"square_multiplier": np.array([multiplier], np.int64), "square_shift": np.array([shift], np.int64), **offset}
 
 
 def _epsilon(block: Block, channels: int, source: Format) -> Ints:

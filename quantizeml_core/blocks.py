@@ -12,7 +12,7 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
                           `mask` (1 or heads, queries, keys) is added to them, -inf hides a key
     embed                 pixels in reading order as one row, zeros in front where `table` (C, T) is longer, plus the table: class token and positions
     local_response        each value by the sum of squares over `window` channels around it, exponent 3/4 (`local_response`); `strength` (1,) multiplies
-                          the sum, `gain` (1,) the result
+                          the sum, `gain` (1,) the result; `offset` (1,) is added to each value first
     shift_attention       the same with powers of two for a softmax (`hardware_forms`)
     softmax               over the channels of each pixel
     matmul                two inputs: sums over the channels of the first, (N, K, H, W), and the K pixels of the second, (N, S, ...), to (N, S, H, W);
@@ -28,7 +28,7 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
@@ -65,7 +65,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "multiply": Kind((), frozenset({"activation"}), inputs=2),
     "attention": Kind(("scale", "mask"), frozenset(), inputs=3),
     "embed": Kind(("table",), frozenset()),
-    "local_response": Kind(("strength", "gain"), frozenset({"activation"})),
+    "local_response": Kind(("strength", "gain", "offset"), frozenset({"activation"})),
     "shift_attention": Kind(("scale",), frozenset(), inputs=3),
     "mad_normalize": Kind((), frozenset({"activation"})),
     "softmax": Kind((), frozenset()),
@@ -182,11 +182,14 @@ def moves(block: Block) -> bool:
     return block.kind in MOVES or _chooses(block)
 
 
-def may_saturate(block: Block) -> bool:
-    """Whether a ReLU of this linear block may be left to saturation (`centre`): of a dense layer, or of a depthwise convolution whose taps differ.
+def may_saturate(block: Block, readers: Iterable[Block]) -> bool:
+    """Whether a ReLU of this linear block may be left to saturation (`centre`): of a dense layer, of a depthwise convolution whose taps differ, or of a convolution
+    whose channels share one step for a local response normalization.
 
     Where all taps are alike, as in a normalization or an average, one step fits all of them exactly, and a wider one would be an error of gain.
     """
+    if block.kind == "conv2d":
+        return any(reader.kind == "local_response" for reader in readers)
     if block.kind != "depthwise2d":
         return block.kind == "dense"
     taps = np.abs(block.arrays["weight"]).reshape(len(block.arrays["weight"]), -1)

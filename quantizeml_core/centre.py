@@ -2,7 +2,8 @@
 
 A ReLU of a depthwise convolution or a dense layer is left to saturation: with c = 128 step the integers -128 .. 127 stand for 0 .. 255 steps, twice as many as
 0 .. 127, and what is below ends at -128. That holds for the very step only, so weights give way to it. Depthwise kernels are so short that they have some to spare for
-powers of two (`scheme`), with which one QLinearConv is exact; those of other convolutions are not, and a signed output would take two.
+powers of two (`scheme`), with which one QLinearConv is exact; those of other convolutions are not, and a signed output would take two. Where a local response normalization
+reads it, and wants one step for all channels, the bit is worth more than that: there the ReLU of any convolution is left to saturation.
 
 A convolution without activation may write t - c instead of t when everything that reads it can give c back: a linear block without padding adds
 sum(W c) to its bias, an addition without activation passes c on to its own readers. c is the middle of the calibrated range per channel, or further from zero where
@@ -59,10 +60,11 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges) -> tuple[Blueprint,
 
 def saturates(block: Block, blueprint: Blueprint, bits: int | None, signed: bool) -> bool:
     """Whether a block's ReLU can be left to the saturation of bytes that begin at -128."""
-    rectified = block.activation is not None and not block.activation.is_table and may_saturate(block)
+    readers = blueprint.consumers(block.output)
+    rectified = block.activation is not None and not block.activation.is_table and may_saturate(block, readers)
     pooled = block.pool is not None and block.pool.kind != "max"
     inside = bits == 8 and signed and block.output not in blueprint.outputs and not pooled
-    return rectified and inside and all(_gives_back(reader, set()) for reader in blueprint.consumers(block.output))
+    return rectified and inside and all(reader.kind == "local_response" or _gives_back(reader, set()) for reader in readers)
 
 
 def _shiftable(blueprint: Blueprint, plan: Plan) -> set[str]:
@@ -109,7 +111,8 @@ def _shifted(block: Block, offset: Floats) -> Block:
 
 
 def _restored(block: Block, offsets: Mapping[str, Floats]) -> Block:
-    """A linear block reads t - c where it read t: its bias gains sum(W c)."""
-    if block.kind not in WHOLE or block.inputs[0] not in offsets:
+    """A block reads t - c where it read t: the bias of a linear one gains sum(W c), a local response normalization adds c."""
+    offset = offsets.get(block.inputs[0]) if block.inputs else None
+    if offset is None or block.kind not in (*WHOLE, "local_response"):
         return block
-    return absorb(block, np.ones(1), offsets[block.inputs[0]])
+    return block.with_arrays(offset=offset) if block.kind == "local_response" else absorb(block, np.ones(1), offset)

@@ -170,7 +170,7 @@ def shift_attention(block: Block, q: Ints, k: Ints, v: Ints) -> Ints:
 def local_response(block: Block, x: Ints) -> Ints:
     """Local response normalization over neighbouring channels, then the usual tail."""
     multiplier, shift = (int(block.arrays[name][0]) for name in ("square_multiplier", "square_shift"))
-    return _post(block, respond(x, block.window, multiplier, shift))
+    return _post(block, respond(x + block.arrays.get("offset", 0), block.window, multiplier, shift))
 
 
 def mad_normalize(block: Block, x: Ints) -> Ints:

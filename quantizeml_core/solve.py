@@ -114,7 +114,7 @@ class _Solver:
             return self._table(block, layer, acc_step, area)
         if layer.output_bits is None:
             return Solution(Format(32, True, acc_step), acc_step)
-        choice = self._passed(block, layer, acc_step) or self._choose(block.output, acc_step / area, _grid(block), self._is_exact(block))
+        choice = self._passed(block, layer, acc_step) or self._choose(block.output, acc_step / area, self._grid(block), self._is_exact(block))
         choice = self._snapped(block, layer, choice, acc_step / area)
         return _solution(layer, choice, choice.acc_step * area)
 
@@ -128,7 +128,10 @@ class _Solver:
 
     def _is_exact(self, block: Block) -> bool:
         """Whether an output has the very step that it needs, and weights give way: its ReLU may be its saturation (`centre`)."""
-        return block.activation is None and isinstance(self.scheme, Exact) and may_saturate(block)
+        return block.activation is None and isinstance(self.scheme, Exact) and may_saturate(block, self.blueprint.consumers(block.output))
+
+    def _grid(self, block: Block) -> str:
+        return _grid(block, may_saturate(block, self.blueprint.consumers(block.output)))
 
     def _choose(self, tensor: str, acc_step: Floats, grid: str, exact: bool = False) -> Choice:
         step = self.given.get(tensor, self.needs[tensor] if exact else None)
@@ -140,7 +143,7 @@ class _Solver:
         if bound is None or block.output in self.given or not isinstance(self.scheme, Exact):
             return choice
         top = numerics.qmax(layer.output_bits or 8, layer.signed)
-        snapped = self.scheme.given(acc_step, np.full(len(acc_step), bound / top), _grid(block))
+        snapped = self.scheme.given(acc_step, np.full(len(acc_step), bound / top), self._grid(block))
         inside = choice.step * top > bound
         return Choice(*(np.where(inside, new, old) for new, old in zip(snapped, choice, strict=True)))
 
@@ -311,16 +314,16 @@ def _fitting(step: Floats, folded: Floats, bias: Floats, furthest: int, bits: in
     return step
 
 
-def _grid(block: Block) -> str:
+def _grid(block: Block, may_saturate: bool) -> str:
     """The multipliers with which onnxruntime's QLinearConv can carry this block: a convolution with nothing summed or looked up behind it."""
     gap, table = block.pool is not None and block.pool.kind == "gap", block.activation is not None and block.activation.is_table
     if block.kind not in ("conv2d", "depthwise2d") or gap or table:
         return numerics.ANY
     if block.activation is not None:
         return numerics.RELU
-    if block.kind == "depthwise2d":
-        return numerics.POWERS if may_saturate(block) else numerics.ANY
-    return numerics.SIGNED if block.pool is None else numerics.ANY
+    if may_saturate:
+        return numerics.POWERS
+    return numerics.SIGNED if block.kind == "conv2d" and block.pool is None else numerics.ANY
 
 
 def convolution_area(block: Block, shape: tuple[int | None, ...]) -> int:

@@ -101,7 +101,7 @@ def _saturated(program: Program, feeds: Batch, random: bool) -> Iterator[Finding
         if fmt.bits > 8 or block.kind in ENTRIES | MOVES:
             continue
         low, high = fmt.range
-        from_zero = block.activation or may_saturate(block)  # whose ReLU may be its saturation (`centre`)
+        from_zero = block.activation or may_saturate(block, (b for b in program.blocks if block.output in b.inputs))  # whose ReLU may be its saturation (`centre`)
         ends = values == high if from_zero else (values == high) | (values == low)
         if (share := float(ends.mean())) > SATURATION:
             kind = "random" if random else "given"

@@ -27,7 +27,7 @@ def by_hand(q: list[int], window: int, multiplier: int, shift: int) -> list[int]
 
 
 @settings(max_examples=200, deadline=None)
-@given(q=st.lists(st.integers(-128, 127), min_size=1, max_size=20), window=st.integers(1, 9), multiplier=st.integers(2**14, 2**15 - 1), shift=st.integers(1, 40))
+@given(q=st.lists(st.integers(-128, 255), min_size=1, max_size=20), window=st.integers(1, 9), multiplier=st.integers(2**14, 2**15 - 1), shift=st.integers(1, 40))
 def test_it_is_the_formula(q: list[int], window: int, multiplier: int, shift: int) -> None:
     assert respond(np.array(q)[None, :, None, None], window, multiplier, shift).ravel().tolist() == by_hand(q, window, multiplier, shift)
 

@@ -25,7 +25,9 @@ def test_each_strength_is_exact_and_faithful(attributes: str, between: str, leve
     model = network(net(attributes, between))
     samples = feeds(model)
     result = quantize_model(model, samples=samples)
-    assert not result.blueprint.stops and "local_response" in {b.kind for b in result.program.blocks}
+    _, conv, normalization, _ = result.program.blocks
+    assert not result.blueprint.stops and normalization.kind == "local_response" and conv.activation is None
+    assert normalization.arrays.get("offset", np.zeros(1)).tolist() == [128 if between == "Relu (a)" else 0], "the ReLU is left to saturation"
     assert differences(result.program, samples, lambda f: boundaries(result.model, f)) == ()
     assert next(f.overload for f in result.model.functions if f.name.startswith("QuantizedLocalResponse")).split("l")[1][0] == levels
     real, got = (session(m.SerializeToString()).run(None, samples)[0] for m in (model, result.model))
@@ -42,7 +44,7 @@ def test_an_activation_behind_it_is_fused() -> None:
 @pytest.mark.parametrize(("attributes", "reason"), [
     ("size = 5, beta = 0.5", "its exponent is 0.5, only 0.75 has an integer form"),
     ("size = 5, alpha = -1.0", "its alpha is -1 and its bias 1, both must be positive"),
-    ("size = 2001", "it sums over 2001 channels, at most 1023 are exact"),
+    ("size = 2001", "it sums over 2001 channels, at most 255 are exact"),
 ])
 def test_what_has_no_integer_form(attributes: str, reason: str) -> None:
     model = network(net(attributes))

@@ -34,8 +34,9 @@ def _block(block: Block, inputs: list[np.ndarray]) -> np.ndarray:
     if block.kind == "concat":
         return np.concatenate(inputs, axis=1)
     if block.kind == "local_response":
-        sums = local_response.square_sums(inputs[0], block.window)
-        return _post(block, inputs[0] * block.arrays["gain"] * (1 + block.arrays["strength"] * sums) ** -0.75)
+        x = inputs[0] + block.arrays.get("offset", 0)
+        sums = local_response.square_sums(x, block.window)
+        return _post(block, x * block.arrays["gain"] * (1 + block.arrays["strength"] * sums) ** -0.75)
     if block.kind == "mad_normalize":
         return _post(block, inputs[0] / np.maximum(np.abs(inputs[0]).mean(axis=1, keepdims=True), 1e-7))
     if block.kind == "shift_attention":

@@ -32,7 +32,7 @@ PARAMETERS = {
     "scale": ("scale", "_scale"), "zp": ("zero_point", "_zp"), "x_pad_value": ("pad_value", "_Xpad"), "W": ("weight", "_Wi"),
     "bias": ("bias", "_B"), "pads": ("pads", "_pads"), "ActScale": ("table_multiplier", "_M_act"), "ActShift": ("table_shift", "_S_act"),
     "LUT_values": ("table", "_LUT"), "max_value": ("bound", "_max_value"), "Xs": ("x_shift", "_x1_shift"), "Ys": ("y_shift", "_x2_shift"),
-    "SquareScale": ("square_multiplier", "_M_square"), "SquareShift": ("square_shift", "_S_square"),
+    "Offset": ("offset", "_offset"), "SquareScale": ("square_multiplier", "_M_square"), "SquareShift": ("square_shift", "_S_square"),
     "ScoreScale": ("score_multiplier", "_M_score"), "ScoreShift": ("score_shift", "_S_score"),
     "Mask": ("mask", "_mask"), "Table": ("entries", "_table"), "Turn": ("coefficients", "_A"), "Channels": ("channels", "_channels"),
     "Epsilon": ("epsilon", "_epsilon"), "Scale": ("multiplier", "_M"), "Shift": ("shift", "_S_out"),
@@ -41,7 +41,7 @@ PARAMETERS = {
 #: block kind -> the parameters of those that have no weights
 UNWEIGHTED = {"input": ("scale", "zp"), "resume": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (), "select": ("Channels",),
               "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift", "Mask"),
-              "shift_attention": ("ScoreScale", "ScoreShift"), "buffer": (), "local_response": ("SquareScale", "SquareShift"),
+              "shift_attention": ("ScoreScale", "ScoreShift"), "buffer": (), "local_response": ("Offset", "SquareScale", "SquareShift"),
               "mad_normalize": (), "embed": ("Table",), "recurrent": ("Turn",),
               "softmax": ("ScoreScale", "ScoreShift"), "matmul": ()}
 

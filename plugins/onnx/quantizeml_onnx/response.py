@@ -11,7 +11,7 @@ from quantizeml_core.local_response import BASE, FRACTION, LEVELS, sides, thresh
 from quantizeml_core.numerics import FLOAT32_EXACT, Ints
 from quantizeml_core.program import Program
 
-WIDEST = FLOAT32_EXACT // 2**14 - 1
+WIDEST = FLOAT32_EXACT // 2**16 - 1
 """Channels whose squares a float32 can sum exactly."""
 
 
@@ -21,21 +21,26 @@ def lines(program: Program, block: Block) -> tuple[list[str], tuple[Ints, Ints],
     before, behind = sides(block.window)
     reach = np.full(channels, _furthest(program, block) << FRACTION, np.int64)
     text = [
-        "x0 = Cast <to = 1> (X)", "xx = Mul (x0, x0)", f"rs = Constant <value_ints = [0, 1, {channels}, -1]> ()", "row = Reshape (xx, rs)",
+        *_moved(block), "xx = Mul (x0, x0)", f"rs = Constant <value_ints = [0, 1, {channels}, -1]> ()", "row = Reshape (xx, rs)",
         f"ws = Constant <value_ints = [1, 1, {block.window}, 1]> ()", "w = ConstantOfShape <value = float[1] {1.0}> (ws)",
         f"s0 = Conv <pads = [{before}, 0, {behind}, 0]> (row, w)", "size = Shape (X)", "s1 = Reshape (s0, size)", "s = Cast <to = 11> (s1)",
         "m = Cast <to = 11> (SquareScale)", "f = Cast <to = 11> (SquareShift)", "ratio = Div (m, f)", "half = Constant <value = double {0.5}> ()",
         "v0 = Mul (s, ratio)", "v1 = Add (v0, half)", "v2 = Floor (v1)", f"base = Constant <value = double {{{2.0**BASE}}}> ()", "v3 = Add (v2, base)",
         *_levelled(levels), f"big = Constant <value = double {{{2.0**44}}}> ()", "q = Div (big, v)", "q0 = Floor (q)", "q1 = Sqrt (q0)", "r = Floor (q1)",
-        "four = Constant <value = double {4096.0}> ()", "t0 = Mul (r, four)", "t1 = Sqrt (t0)", "t = Floor (t1)", "x = Cast <to = 11> (X)",
+        "four = Constant <value = double {4096.0}> ()", "t0 = Mul (r, four)", "t1 = Sqrt (t0)", "t = Floor (t1)", "x = Cast <to = 11> (x0)",
         "xr = Mul (x, r)", "xrt = Mul (xr, t)", "z0 = Mul (xrt, last)", "z1 = Add (z0, half)", "z = Floor (z1)", "sum = Cast <to = 6> (z)",
     ]
-    return text, (-reach, reach), f"c{channels}w{block.window}l{levels}"
+    return text, (-reach, reach), f"c{channels}w{block.window}l{levels}{'moved' if 'offset' in block.arrays else ''}"
+
+
+def _moved(block: Block) -> list[str]:
+    """`x0`: the integers as floats, from zero."""
+    return ["xs = Cast <to = 1> (X)", "fo = Cast <to = 1> (Offset)", "x0 = Add (xs, fo)"] if "offset" in block.arrays else ["x0 = Cast <to = 1> (X)"]
 
 
 def _furthest(program: Program, block: Block) -> int:
-    low, high = program.input_range(block)
-    return max(-low, high)
+    offset = int(block.arrays.get("offset", np.zeros(1, np.int64))[0])
+    return max(abs(end + offset) for end in program.input_range(block))
 
 
 def _levels(program: Program, block: Block) -> int:
