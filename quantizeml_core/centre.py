@@ -111,8 +111,9 @@ def _shifted(block: Block, offset: Floats) -> Block:
 
 
 def _restored(block: Block, offsets: Mapping[str, Floats]) -> Block:
-    """A block reads t - c where it read t: the bias of a linear one gains sum(W c), a local response normalization adds c."""
+    """A block reads t - c where it read t: the bias of a linear one gains sum(W c), a local response normalization adds c, which is the
+    same for all channels: it refuses several steps."""
     offset = offsets.get(block.inputs[0]) if block.inputs else None
     if offset is None or block.kind not in (*WHOLE, "local_response"):
         return block
-    return block.with_arrays(offset=offset) if block.kind == "local_response" else absorb(block, np.ones(1), offset)
+    return block.with_arrays(offset=offset[:1]) if block.kind == "local_response" else absorb(block, np.ones(1), offset)

@@ -32,7 +32,8 @@ FAST_COST = 1.18
 PREFERRED: Mapping[str, tuple[str, ...]] = {
     numerics.ANY: (), numerics.RELU: (numerics.RELU, numerics.TIED), numerics.SIGNED: (numerics.SIGNED, numerics.TIED), numerics.POWERS: (numerics.POWERS,),
 }
-#: What else than FAST_COST a grid may cost: depthwise kernels, of few taps, have weights finer than they need.
+#: What else than FAST_COST a grid may cost: depthwise kernels, of few taps, have weights finer than they need, and in front of a
+#: local response normalization a bit of the output is worth more (`blocks.may_saturate`).
 COSTS: Mapping[str, float] = {numerics.POWERS: 2.0}
 #: Up to this many bits, clipping a few large weights costs less than coarser steps for all.
 SEARCHED = 4

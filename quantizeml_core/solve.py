@@ -128,10 +128,13 @@ class _Solver:
 
     def _is_exact(self, block: Block) -> bool:
         """Whether an output has the very step that it needs, and weights give way: its ReLU may be its saturation (`centre`)."""
-        return block.activation is None and isinstance(self.scheme, Exact) and may_saturate(block, self.blueprint.consumers(block.output))
+        return block.activation is None and isinstance(self.scheme, Exact) and self._may_saturate(block)
+
+    def _may_saturate(self, block: Block) -> bool:
+        return may_saturate(block, self.blueprint.consumers(block.output))
 
     def _grid(self, block: Block) -> str:
-        return _grid(block, may_saturate(block, self.blueprint.consumers(block.output)))
+        return _grid(block, self._may_saturate(block))
 
     def _choose(self, tensor: str, acc_step: Floats, grid: str, exact: bool = False) -> Choice:
         step = self.given.get(tensor, self.needs[tensor] if exact else None)
@@ -314,14 +317,18 @@ def _fitting(step: Floats, folded: Floats, bias: Floats, furthest: int, bits: in
     return step
 
 
-def _grid(block: Block, may_saturate: bool) -> str:
-    """The multipliers with which onnxruntime's QLinearConv can carry this block: a convolution with nothing summed or looked up behind it."""
+def _grid(block: Block, from_saturation: bool) -> str:
+    """The multipliers with which onnxruntime's QLinearConv can carry this block: a convolution with nothing summed or looked up behind it.
+
+    Arguments:
+        from_saturation: whether its ReLU may be its saturation.
+    """
     gap, table = block.pool is not None and block.pool.kind == "gap", block.activation is not None and block.activation.is_table
     if block.kind not in ("conv2d", "depthwise2d") or gap or table:
         return numerics.ANY
     if block.activation is not None:
         return numerics.RELU
-    if may_saturate:
+    if from_saturation:
         return numerics.POWERS
     return numerics.SIGNED if block.kind == "conv2d" and block.pool is None else numerics.ANY
 

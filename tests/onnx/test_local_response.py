@@ -62,3 +62,12 @@ def test_one_unit_of_the_input_may_be_large() -> None:
     model = network(net("size = 5, alpha = 1.0"), w=1e3 * np.random.default_rng(0).normal(size=(12, 3, 3, 3)))
     with pytest.raises(ModelError, match="`l`: one unit of its input"):
         quantize_model(model, samples=feeds(model))
+
+
+def test_a_configuration_of_equal_steps_for_each_channel() -> None:
+    model = network(net("size = 5"))
+    samples = feeds(model)
+    name = quantize_model(model, samples=samples).program.blocks[1].name
+    result = quantize_model(model, samples=samples, q_config={name: {"output_quantizer": {"axis": "per-axis", "floor": 1.0}}})
+    assert result.program.blocks[2].arrays["offset"].tolist() == [128]
+    assert differences(result.program, samples, lambda f: boundaries(result.model, f)) == ()
