@@ -1,12 +1,15 @@
 """How much wider than its samples a channel's range is: the maximum of few samples is exceeded by the next one.
 
-A channel of maximum a is given the range h max(a, phi A), A the widest channel's maximum. First phi of `FLOORS`, then h of `HEADROOMS` is the one with
-the least expected error
+A channel of maximum a is given the range h max(a, phi A), A the widest channel's maximum. phi of `FLOORS` and h of `HEADROOMS` are the two with the least
+expected logarithm of a sample's error, its decibels:
 
-    mean over channels of   p max(a - h max(b, phi A), 0)^2  +  (h max(a, phi A))^2 / (12 qmax^2)
+    (1 - q) log R + q log(R + T / (n q))                 q = 1 - (1 - 1/n)^channels
+    R = mean over channels of (h max(a, phi A))^2 / (12 qmax^2)                                     rounding, of every sample
+    T = mean over channels of min(1, OUTLIERS / pixels) 2 d^2 exp(-(h max(b, phi A) - b) / d)       clipping, of those that go beyond: d = a - b
 
-b is the largest maximum without the sample that holds a: each channel's largest sample is judged as if it had not been seen. It is one of n, and
-`OUTLIERS` of its pixels reach that far: p = min(1, OUTLIERS / pixels) / n.
+b is the largest maximum without the sample that holds a: each channel's largest sample is judged as if it had not been seen, and goes beyond b by an
+amount that falls off exponentially, as the tails of most distributions do (Pickands, Statistical Inference Using Extreme Order Statistics, 1975), with the
+mean that was seen. It is one of n for each channel, so that a share q of the samples goes beyond in some channel, and `OUTLIERS` of its pixels reach that far.
 """
 
 from __future__ import annotations
@@ -16,11 +19,14 @@ from typing import NamedTuple
 import numpy as np
 
 from .calibration import Range
+from .numerics import Floats
 
 FLOORS = tuple(i / 16 for i in range(17))
-HEADROOMS = (1.0, 1.125, 1.25)
-#: Pixels far beyond the range of the other samples in one that exceeds it: 1 to 4.5 on a trained EfficientNet-Lite0, more where samples are alike.
-OUTLIERS = 6
+HEADROOMS = (1.0, 1.125, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
+#: Pixels far beyond the range of the other samples in one that exceeds it: 1 to 4.5 on a trained EfficientNet-Lite0.
+OUTLIERS = 3
+#: Samples that reach the same are taken to go beyond each other by this share of the widest channel.
+ALIKE = 2.0**-30
 
 
 class Margin(NamedTuple):
@@ -39,13 +45,17 @@ def margin(seen: Range, qmax: int) -> Margin:
     widest = float(seen.absmax.max(initial=0.0))
     if not seen.samples or not widest:
         return Margin()
-    a, b = seen.absmax / widest, seen.second / widest
-    share = min(1.0, OUTLIERS / seen.pixels) / seen.samples
+    a, b, n = seen.absmax / widest, seen.second / widest, seen.samples
+    exceeded = 1 - (1 - 1 / n) ** a.size
+    reach = min(1.0, OUTLIERS / seen.pixels)
+    beyond = np.maximum(a - b, ALIKE)
+    factors = np.array(HEADROOMS)[:, None]
 
-    def risk(floor: float, headroom: float) -> float:
-        beyond = np.maximum(a - headroom * np.maximum(b, floor), 0.0)
-        step = headroom * np.maximum(a, floor) / qmax
-        return float(share * np.mean(beyond**2) + np.mean(step**2) / 12)
+    def risks(floor: float) -> Floats:
+        rounding = np.square(factors * np.maximum(a, floor) / qmax).mean(axis=1) / 12
+        clipping = reach * (2 * np.square(beyond) * np.exp((b - factors * np.maximum(b, floor)) / beyond)).mean(axis=1)
+        return (1 - exceeded) * np.log(rounding) + exceeded * np.log(rounding + clipping / (n * exceeded))
 
-    floor = min(FLOORS, key=lambda phi: risk(phi, 1.0))
-    return Margin(floor, min(HEADROOMS, key=lambda h: risk(floor, h)))
+    risk = np.stack([risks(floor) for floor in FLOORS])
+    floor, headroom = np.unravel_index(risk.argmin(), risk.shape)
+    return Margin(FLOORS[floor], HEADROOMS[headroom])

@@ -19,7 +19,7 @@ from .errors import UsageError
 
 Config = Mapping[str, Mapping[str, Any]]
 _KEYS = {"weight_quantizer": {"bitwidth"}, "output_quantizer": {"bitwidth", "signed", "axis", "range", "floor", "headroom"}, "buffer_bitwidth": set()}
-_MARGINS = {"floor": (0.0, 1.0), "headroom": (1.0, 2.0)}
+_MARGINS = {"floor": (0.0, 1.0), "headroom": (1.0, 4.0)}
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ def _seen(top: list[float], second: list[float], samples: int = 16, pixels: int 
 @pytest.mark.parametrize(("top", "second", "low", "high"), [
     ([6.0, 0.5], [6.0, 0.5], 0.0, 0.0),        # every sample reaches the same
     ([6.0, 0.5], [6.0, 0.45], 0.0, 0.125),     # nearly the same
-    ([6.0, 2.0], [6.0, 0.1], 0.3, 0.5),        # one sample of sixteen went twenty times further
-    ([6.0, 6.0, 0.0], [6.0, 0.0, 0.0], 0.9, 1.0),  # one from silence to the top
+    ([6.0, *[2.0] * 15], [6.0, *[0.1] * 15], 0.9, 1.0),  # one sample of sixteen went twenty times further, in channel after channel
+    ([6.0, *[6.0, 0.0] * 8], [6.0, *[0.0] * 16], 0.9, 1.0),  # one from silence to the top
     ([0.0, 0.0], [0.0, 0.0], 0.0, 0.0),        # nothing was seen
 ], ids=["agree", "nearly", "apart", "silent", "zero"])
 def test_a_floor_as_high_as_single_samples_stand_out(top: list[float], second: list[float], low: float, high: float) -> None:
@@ -29,6 +29,11 @@ def test_a_floor_as_high_as_single_samples_stand_out(top: list[float], second: l
 def test_more_samples_less_fear() -> None:
     floors = [margin(_seen([6.0, 6.0, 1.0], [6.0, 0.5, 0.5], n), 127).floor for n in (2, 16, 4096, 2**30)]
     assert floors == sorted(floors, reverse=True) and floors[0] == 1.0 and floors[-1] < 0.2
+
+
+def test_few_channels_spoil_few_samples() -> None:
+    found = [margin(_seen([1.0] * n, [0.4] * n, 512, 1), 127).headroom for n in (1, 8, 64, 512)]
+    assert found == sorted(found) and found[0] == 1.0 < found[-1]
 
 
 def test_fewer_bits_less_headroom() -> None:
@@ -47,7 +52,12 @@ def test_no_margin_where_samples_were_not_counted() -> None:
 def test_headroom_where_each_sample_goes_a_little_further() -> None:
     top = [6.0, *[1.0] * 15]
     found = [margin(_seen(top, [t / gap for t in top]), 127).headroom for gap in (1.1, 1.0)]
-    assert found == [1.125, 1.0]
+    assert found == [1.5, 1.0]
+
+
+def test_the_fewer_pixels_the_more_headroom() -> None:
+    found = [margin(_seen([1.0] * 16, [0.8] * 16, pixels=n), 127).headroom for n in (1, 49, 3136)]
+    assert found == sorted(found, reverse=True) and found[0] >= 1.5 > found[-1]
 
 
 def test_two_largest_of_any_batches() -> None:

@@ -14,7 +14,7 @@ from quantizeml_core.api import quantize_model
 from quantizeml_core.testing import decibels, differences
 from quantizeml_keras.testing import boundaries
 
-X = np.random.default_rng(0).normal(size=(32, 12, 16)).astype("float32")
+X = np.random.default_rng(0).normal(size=(128, 12, 16)).astype("float32")
 HEADS, SIZE = 4, 8
 
 

@@ -14,7 +14,7 @@ from quantizeml_keras.readback import program
 from quantizeml_keras.testing import boundaries
 from quantizeml_onnx.testing import boundaries as in_onnxruntime
 
-X = np.random.default_rng(0).random((32, 12, 12, 3)).astype("float32")
+X = np.random.default_rng(0).random((128, 12, 12, 3)).astype("float32")
 
 
 FORMS = {"standard": (layers.LayerNormalization, "softmax"), "hardware": (LayerMadNormalization, "shiftmax")}
@@ -109,7 +109,7 @@ def test_training_reaches_weights_and_the_table_and_the_file_follows(result: Res
     patches, tokens = (result.model.get_layer(name) for name in ("patches", result.program.blocks[2].name.replace("/", "_")))
     before = [np.asarray(patches.kernel).copy(), np.asarray(tokens.integer_entries()).copy()]
     result.model.compile(keras.optimizers.SGD(0.5), "mse", jit_compile=False)
-    result.model.fit(X, np.ones((32, 5)), verbose=0)
+    result.model.fit(X, np.ones((len(X), 5)), verbose=0)
     assert all((a != np.asarray(b)).any() for a, b in zip(before, (patches.kernel, tokens.integer_entries()), strict=True))
     file = load_model(export(result.model, f"{tmp_path}/trained.onnx"))
     assert differences(program(result.model), {"pixels": X[:8]}, lambda feeds: in_onnxruntime(file, feeds)) == ()

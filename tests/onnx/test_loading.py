@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import parser
-from onnx_text import judged, network, quantize
+from onnx_text import feeds, judged, network, quantize
 
 from quantizeml_core.errors import ModelError, QuantizeMLError
 from quantizeml_core.hooks import InputSpec
@@ -167,7 +167,7 @@ def test_writing_again_does_not_touch_the_data_of_another_model(tmp_path, small_
 @pytest.mark.parametrize("flags", [(), ("--islands",)])
 def test_a_large_model_quantizes(tmp_path, small_limit, flags):
     model = conv_and_dense()
-    code, said, made = quantize(tmp_path, loading.load(loading.save(model, tmp_path / "float.onnx")), *flags)
+    code, said, made = quantize(tmp_path, loading.load(loading.save(model, tmp_path / "float.onnx")), *flags, samples=feeds(model, 64))
     assert code == 0, said
     different, clear = judged(model, made)
     assert different == () and min(clear) > 30

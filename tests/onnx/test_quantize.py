@@ -45,6 +45,7 @@ def sqnr(proto: onnx.ModelProto, result: Result, x: np.ndarray) -> float:
 
 @pytest.mark.parametrize("case", ["plain", "constant zero channel", "all negative", "far from zero", "one sample", "whole pixels", "zero filter", "huge bias"])
 def test_hard_numbers_give_a_correct_model(case: str) -> None:
+    """30 dB: what 8 bits leave; 6 dB less after one sample, whose ranges leave as much room again for what others may hold (numerics, section 20)."""
     x, arrays = samples(), {}
     if case == "constant zero channel":
         x[:, 1] = 0
@@ -62,7 +63,7 @@ def test_hard_numbers_give_a_correct_model(case: str) -> None:
         arrays["b"] = np.array([0, 1e4, 0, -1e4, 0])
     proto = model(**arrays)
     result = quantize_model(proto, samples=x)
-    assert sqnr(proto, result, x) > 30
+    assert sqnr(proto, result, x) > (24 if case == "one sample" else 30)
     assert differences(result.program, {"x": x}, lambda feeds: boundaries(result.model, feeds)) == ()
 
 

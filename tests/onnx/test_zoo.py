@@ -38,7 +38,7 @@ def test_onnxruntime_computes_the_same_integers(name: str) -> None:
     inputs = sorted(model.graph.input, key=lambda value: value.name in weights)
     del model.graph.input[:]
     model.graph.input.extend(inputs)
-    verdict = judge(model, samples(model, 8), count=1)
+    verdict = judge(model, samples(model, 32 if name in FAITHFUL else 8), count=1)
     assert verdict.mismatches == ()
     assert name not in FAITHFUL or verdict.unfaithful == (), verdict.text
 
