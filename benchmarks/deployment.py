@@ -1,4 +1,5 @@
-"""How fast the integers run: float, the file that `quantize` writes, its deployment form, onnxruntime's own int8 and the reference, in turn, in onnxruntime on 2 threads.
+"""How fast the integers run: float, the file that `quantize` writes, its deployment form, that of `--target cpu`, onnxruntime's own int8 and the reference, in turn, in
+onnxruntime on 2 threads.
 
     python -m benchmarks.deployment [NET ...] [--batches 1 16] [--rounds N] [--json FILE]
 
@@ -38,6 +39,7 @@ from .zoo.images import samples
 
 NETS = ("resnet50", "vgg19", "squeezenet", "densenet121", "mobilenet_v2", "efficientnet_lite0")
 PRECISE = "onnxruntime, precise"
+CPU = "deployment, cpu"
 CALLS = 5
 PEAK_SHAPE = (2048, 2048, 1024)
 
@@ -58,12 +60,13 @@ class Timing:
 def forms(name: str, scratch: Path) -> tuple[dict[str, Path], np.ndarray, int]:
     """The files of each contender, samples, and multiply-accumulates per sample."""
     model = modern(ZOO[name].build(ZOO[name].size))
-    x, files = samples(model, 16), {n: scratch / f"{name}_{n}.onnx" for n in ("float", "file", "deployment", "onnxruntime", "reference")}
+    x, files = samples(model, 16), {n: scratch / f"{name}_{n}.onnx" for n in ("float", "file", "deployment", CPU, "onnxruntime", "reference")}
     onnx.save(model, files["float"])
     np.savez(scratch / f"{name}.npz", samples=x)
     result = quantize_model(str(files["float"]), samples=x)
     result.save(files["file"])
     export(str(files["file"]), files["deployment"], "onnxruntime")
+    export(quantize_model(str(files["float"]), samples=x, target="cpu").model, files[CPU], "onnxruntime")
     peers.quantize_with_onnxruntime(files["float"], x, files["onnxruntime"])
     if peers.quantize_with_reference(files["float"], scratch / f"{name}.npz", files["reference"], ("-bs", "1")) is None:
         del files["reference"]

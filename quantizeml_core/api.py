@@ -163,7 +163,7 @@ def _integers(blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], cov
     """Centre, solve, round, correct, bake. Centring makes biases large: it is left out where a bias has a short mantissa and would lose more than is won."""
     config, mantissa = plan.to_json(), target.bias_mantissa_bits
     if mantissa is None:
-        blueprint, plan, ranges = centre(blueprint, plan, ranges)
+        blueprint, plan, ranges = centre(blueprint, plan, ranges, target.can("pad_value"))
     solutions = solve(blueprint, plan, ranges)
     blueprint = adapt(blueprint, plan, solutions, covariances, {t: r.mean for t, r in ranges.items()})
     corrected = correct(blueprint, plan, solutions, ranges, input_errors(blueprint, solutions, samples, batch_size))

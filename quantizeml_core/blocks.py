@@ -184,12 +184,12 @@ def moves(block: Block) -> bool:
 
 def may_saturate(block: Block, readers: Iterable[Block]) -> bool:
     """Whether a ReLU of this linear block may be left to saturation (`centre`): of a dense layer, of a depthwise convolution whose taps differ, or of a convolution
-    whose channels share one step for a local response normalization.
+    whose channels share one step for a local response normalization, or that a depthwise one reads which pads with the integer of zero.
 
     Where all taps are alike, as in a normalization or an average, one step fits all of them exactly, and a wider one would be an error of gain.
     """
     if block.kind == "conv2d":
-        return any(reader.kind == "local_response" for reader in readers)
+        return any(reader.kind == "local_response" or reader.kind == "depthwise2d" and "pad_value" in reader.arrays for reader in readers)
     if block.kind != "depthwise2d":
         return block.kind == "dense"
     taps = np.abs(block.arrays["weight"]).reshape(len(block.arrays["weight"]), -1)

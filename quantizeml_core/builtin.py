@@ -1,7 +1,8 @@
-"""What the core itself brings, through the same door as every plugin: the `generic` target and the commands of the CLI."""
+"""What the core itself brings, through the same door as every plugin: the targets `generic` and `cpu` and the commands of the CLI."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .hooks import CommandInfo, hookimpl
@@ -25,8 +26,10 @@ GENERIC = Target(
     accumulator_bits={"input_conv2d": 32, "conv2d": 32, "conv_transpose2d": 32, "depthwise2d": 32, "dense": 32, "add": 32, "concat": 32,
                       "multiply": 32, "attention": 32, "embed": 32, "shift_attention": 32, "local_response": 32, "mad_normalize": 32,
                       "normalize": 32, "pool2d": 32, "recurrent": 32, "softmax": 32, "matmul": 32},
-    capabilities=frozenset(CAPABILITIES),
+    capabilities=frozenset(CAPABILITIES) - {"pad_value"},
 )
+CPU = replace(GENERIC, name="cpu", summary="the same for deployment, not for the converter: faster and closer to float where layers are depthwise",
+              capabilities=frozenset(CAPABILITIES))
 
 COMMANDS = (
     ("quantize", "Quantize a model to integers."),
@@ -42,7 +45,7 @@ COMMANDS = (
 
 @hookimpl
 def quantizeml_targets() -> tuple[Target, ...]:
-    return (GENERIC,)
+    return GENERIC, CPU
 
 
 @hookimpl

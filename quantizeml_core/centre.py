@@ -3,7 +3,8 @@
 A ReLU of a depthwise convolution or a dense layer is left to saturation: with c = 128 step the integers -128 .. 127 stand for 0 .. 255 steps, twice as many as
 0 .. 127, and what is below ends at -128. That holds for the very step only, so weights give way to it. Depthwise kernels are so short that they have some to spare for
 powers of two (`scheme`), with which one QLinearConv is exact; those of other convolutions are not, and a signed output would take two. Where a local response normalization
-reads it, and wants one step for all channels, the bit is worth more than that: there the ReLU of any convolution is left to saturation.
+reads it, and wants one step for all channels, the bit is worth more than that: there the ReLU of any convolution is left to saturation. So it is where depthwise
+convolutions read it, on a target that pads with another number than zero: there a clip is saved as well, and their products of larger bytes cost nothing on any processor.
 
 A convolution without activation may write t - c instead of t when everything that reads it can give c back: a linear block without padding adds
 sum(W c) to its bias, an addition without activation passes c on to its own readers. c is the middle of the calibrated range per channel, or further from zero where
@@ -28,10 +29,11 @@ from .scheme import CHANNEL_FLOOR, SMALLEST
 Ranges = Mapping[str, Range]
 
 
-def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges) -> tuple[Blueprint, Plan, dict[str, Range]]:
+def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges, padding: bool = False) -> tuple[Blueprint, Plan, dict[str, Range]]:
     """An equal blueprint whose shiftable tensors are centred, with the plan and the ranges that go with it.
 
     Arguments:
+        padding: whether the target pads with another number than zero.
         plan: its ranges (calibrated, or given by the user's configuration) say where the middle is.
         ranges: their means move along.
     """
@@ -44,7 +46,7 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges) -> tuple[Blueprint,
             offsets[block.output] = sum((offsets[t] for t in block.inputs if t in offsets), np.zeros(1))
             layers[block.name] = _moved(layer, offsets[block.output])
         block = _restored(block, offsets)
-        if saturates(block, blueprint, layer.output_bits, layer.signed):
+        if saturates(block, blueprint, layer.output_bits, layer.signed, padding):
             step = _step_from_zero(block, layer)
             offsets[block.output] = 128 * step
             layers[block.name] = replace(layer, low=-127 * step, high=127 * step, floor=0.0, headroom=1.0)
@@ -58,13 +60,14 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges) -> tuple[Blueprint,
     return replace(blueprint, blocks=tuple(blocks)), Plan(layers), moved
 
 
-def saturates(block: Block, blueprint: Blueprint, bits: int | None, signed: bool) -> bool:
+def saturates(block: Block, blueprint: Blueprint, bits: int | None, signed: bool, padding: bool) -> bool:
     """Whether a block's ReLU can be left to the saturation of bytes that begin at -128."""
     readers = blueprint.consumers(block.output)
-    rectified = block.activation is not None and not block.activation.is_table and may_saturate(block, readers)
-    pooled = block.pool is not None and block.pool.kind != "max"
-    inside = bits == 8 and signed and block.output not in blueprint.outputs and not pooled
-    return rectified and inside and all(reader.kind == "local_response" or _gives_back(reader, set()) for reader in readers)
+    rectified, pooled = block.activation is not None and not block.activation.is_table, block.pool is not None and block.pool.kind != "max"
+    inside = rectified and bits == 8 and signed and block.output not in blueprint.outputs and not pooled
+    if padding and block.kind in ("conv2d", "depthwise2d") and {reader.kind for reader in readers} == {"depthwise2d"}:
+        return inside
+    return inside and may_saturate(block, readers) and all(reader.kind == "local_response" or _gives_back(reader, set()) for reader in readers)
 
 
 def _shiftable(blueprint: Blueprint, plan: Plan) -> set[str]:

@@ -64,7 +64,7 @@ def _layer(block: Block, blueprint: Blueprint, seen: Range, params: Quantization
     kind = "input_conv2d" if block.kind == "conv2d" and _reads_unsigned_input(block, blueprint, params) else block.kind
     width = min(target.accumulator_bits.get(kind, 32), params.buffer_bits or 32)
     per_axis = not params.per_tensor_activations
-    whole = target.bias_mantissa_bits is None and saturates(block, blueprint, bits, signed)
+    whole = target.bias_mantissa_bits is None and saturates(block, blueprint, bits, signed, target.can("pad_value"))
     extra = margin(seen, qmax(bits or 8, signed and not whole)) if per_axis else Margin()
     return LayerPlan(weight_bits, bits, signed, per_axis, seen.low, seen.high, width, *extra)
 

@@ -134,7 +134,8 @@ class _Solver:
         return may_saturate(block, self.blueprint.consumers(block.output))
 
     def _grid(self, block: Block) -> str:
-        return _grid(block, self._may_saturate(block))
+        unpadded = (reader for reader in self.blueprint.consumers(block.output) if "pad_value" not in reader.arrays)
+        return _grid(block, may_saturate(block, unpadded))
 
     def _choose(self, tensor: str, acc_step: Floats, grid: str, exact: bool = False) -> Choice:
         step = self.given.get(tensor, self.needs[tensor] if exact else None)

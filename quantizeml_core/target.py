@@ -33,6 +33,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "mad_normalize": "divides the channels of each pixel by their mean absolute value (LayerMadNormalization)",
     "multiply": "multiplies two tensors (squeeze and excitation, attention)",
     "normalize": "normalizes over the channels of each pixel (LayerNormalization)",
+    "pad_value": "pads a layer inside the network with another number than zero",
     "pool2d": "averages over windows, as a block of its own",
     "select": "takes some channels of a tensor, in another order (channel shuffle, split)",
     "recurrent": "keeps complex numbers that turn from frame to frame (StatefulRecurrent)",

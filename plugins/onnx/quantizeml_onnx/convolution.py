@@ -271,8 +271,8 @@ def _conv_source(program: Program, block: Block) -> tuple[list[str], int, int, t
     lines = unsigned("X", "v", True) if fmt.signed else ["v = Identity (X)"]
     if len(values) == 1 or not any(pads):
         value = int(values[0]) if any(pads) else 0
-        return [*lines, "u = Identity (v)"], value + offset, value, pads, f"z{value + offset}p{'_'.join(map(str, pads))}"
-    return [*lines, *_explicit_pad(pads, offset)], offset, 0, (0, 0, 0, 0), f"x{offset}p{'_'.join(map(str, pads))}"
+        return [*lines, "u = Identity (v)"], value + offset, value, pads, f"z{value + offset}p{'_'.join(map(str, pads))}g{block.groups}"
+    return [*lines, *_explicit_pad(pads, offset)], offset, 0, (0, 0, 0, 0), f"x{offset}p{'_'.join(map(str, pads))}g{block.groups}"
 
 
 def _explicit_pad(pads: tuple[int, ...], offset: int) -> list[str]:
