@@ -87,7 +87,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
 
 def _convolution(kind: str, target: Target, match: Match) -> Block | Miss:
     conv = match.nodes[0]
-    if refusal := guards.convolution(match.view, conv) or _unfit(kind, target, match):
+    if refusal := guards.convolution(match.view, conv) or _unfit(kind, target, match) or _averages(target, match):
         return Miss(refusal)
     return Block(
         conv.name, kind, match.inputs, match.output, strides=ints(conv, "strides", (1, 1)), pads=ints(conv, "pads", (0, 0, 0, 0)),
@@ -128,6 +128,12 @@ def _unfit(kind: str, target: Target, match: Match) -> str | None:
     if table and pool and pool.kind == "max":
         return f"max pooling and a table activation ({table.op}) do not fit into one block"
     return target.lacks(needed)
+
+
+def _averages(target: Target, match: Match) -> str | None:
+    """A global average gets a block of its own where that is faster: not behind a table, whose accumulators do not leave bytes."""
+    alone = target.can("byte_average") and _pool(match) == Pool("gap") and not match.find(*TABLES)
+    return "the target averages bytes, in a block of their own" if alone else None
 
 
 def _post(match: Match) -> dict[str, Any]:

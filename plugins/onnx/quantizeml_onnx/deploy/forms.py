@@ -25,6 +25,7 @@ from ..unchanged import unchanged
 from .graph import MIDDLE, Graph
 
 Form = Callable[[Graph, Block], bool]
+ONE = np.ones(1)
 COLOURS = 3
 """Channels of an image that get a fourth."""
 
@@ -148,6 +149,9 @@ def averaged(g: Graph, block: Block) -> bool:
     """A convolution of one pixel and the average of the image behind it: a product over channels, summed before it is requantized."""
     reach = body.reach(g.program, block)
     weight = block.arrays["weight"]
+    if _is_mean(block):
+        _divided(g, block, _image_sums(g, block), weight.reshape(-1).astype(np.float64))
+        return True
     plain = weight.shape[2:] == (1, 1) and block.groups == 1 and block.strides == (1, 1) and not any(block.pads)
     furthest = max(-int(reach[0].min()), int(reach[1].max())) + int(np.abs(_bias(block)).max())
     if not plain or furthest >= 2**31:
@@ -156,6 +160,19 @@ def averaged(g: Graph, block: Block) -> bool:
     sums = _held(g, block, _sums(g, block, pixels, weight[:, :, 0, 0]))
     _divided(g, block, _total(g, block, sums, wide=_leaves_int32(g, block, reach)))
     return True
+
+
+def _is_mean(block: Block) -> bool:
+    """Whether nothing but one weight of each channel comes before the average."""
+    alone = block.kind == "depthwise2d" and block.arrays["weight"].shape[1:] == (1, 1, 1) and block.activation is None
+    return alone and block.strides == (1, 1) and not any(block.pads)
+
+
+def _image_sums(g: Graph, block: Block) -> str:
+    """The integers of each image summed, (N, C), by a product with ones."""
+    images = g.node("Reshape", g.names[block.inputs[0]], g.ints((0, len(block.arrays["weight"]), -1)))
+    ones = g.constant(f"{block.name}/ones", np.ones((_area(g, block), 1), np.int8))
+    return g.node("Squeeze", g.node("MatMulInteger", images, ones, g.zero(block.inputs[0]), g.scalar(0, np.int8)), g.ints((2,)))
 
 
 def _total(g: Graph, block: Block, sums: str, wide: bool) -> str:
@@ -194,12 +211,12 @@ def _area(g: Graph, block: Block) -> int:
     return convolution_area(block, g.program.shapes[block.inputs[0]])
 
 
-def _divided(g: Graph, block: Block, total: str) -> None:
-    """Law 2 on sums (N, C), to which each pixel's bias is still to be added, in float64, which holds every product exactly, to bytes (N, C, 1, 1), or (N, C) where
-    no more is read. A Cast drops the fraction of what is not negative."""
+def _divided(g: Graph, block: Block, total: str, weight: np.ndarray = ONE) -> None:
+    """Law 2 on sums (N, C), to which each channel's weight and each pixel's bias are still to come, in float64, which holds every product exactly, to bytes
+    (N, C, 1, 1), or (N, C) where no more is read. A Cast drops the fraction of what is not negative."""
     low, high = (int(v) for v in block.arrays["range"])
     ratio = numerics.multiplier_value(block.arrays["multiplier"], block.arrays["shift"])
-    scaled = g.node("Mul", g.node("Cast", total, to=onnx.TensorProto.DOUBLE), g.constant(f"{block.name}/ratio", ratio))
+    scaled = g.node("Mul", g.node("Cast", total, to=onnx.TensorProto.DOUBLE), g.constant(f"{block.name}/ratio", ratio * weight))
     zero = g.zeros[block.output]
     offset = _area(g, block) * _bias(block) * ratio + zero + 0.5
     moved = g.node("Add", scaled, g.constant(f"{block.name}/offset", offset))
