@@ -86,12 +86,12 @@ def test_one_target(run: Any, name: str, texts: tuple[str, ...]) -> None:
 
 def test_target_json(run: Any) -> None:
     assert json.loads(run("targets", "akida2", "--json").stdout)["weight_bits"] == [4, 8]
-    assert [target["name"] for target in json.loads(run("targets", "--json").stdout)] == ["generic", *["akida1"] * 3, *["akida2"] * 2]
+    assert [target["name"] for target in json.loads(run("targets", "--json").stdout)] == ["generic", "cpu", *["akida1"] * 3, *["akida2"] * 2]
 
 
 def test_unknown_target(run: Any) -> None:
     result = run("targets", "nope")
-    assert result.exit_code == 2 and "Allowed: generic, akida1, akida1@2023" in result.stderr
+    assert result.exit_code == 2 and "Allowed: generic, cpu, akida1, akida1@2023" in result.stderr
 
 
 def test_version(run: Any) -> None:

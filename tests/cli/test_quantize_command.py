@@ -86,7 +86,7 @@ def test_configuration(api: Any, run: Any, net: Path) -> None:
 
 @pytest.mark.parametrize(("flags", "code", "message"), [
     ("--target akida1 -w 8", 2, "weight_bits (-w): 8 bits are not possible on target `akida1`. Allowed: 2, 4."),
-    ("--target akida9", 2, "no target is called `akida9`. Allowed: generic, akida1, akida1@2023"),
+    ("--target akida9", 2, "no target is called `akida9`. Allowed: generic, cpu, akida1, akida1@2023"),
     ("-id float16", 2, "Allowed: uint8, int8."),
     ("--input_shape 1,-28", 2, "Allowed: positive integers such as 1,28,28."),
     ("-bs 0", 2, "-bs/--batch_size: 0 is too small. Allowed: a positive integer."),

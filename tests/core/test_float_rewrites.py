@@ -138,6 +138,22 @@ def test_a_relu_behind_a_depthwise_convolution_is_left_to_saturation(activation:
         np.testing.assert_allclose(middle + 127 * step, np.minimum(plan.layers["first"].absmax, activation.bound or np.inf))
 
 
+@pytest.mark.parametrize(("kind", "activation", "padding", "left"), [
+    ("depthwise2d", Activation("relu", bound=2.0), True, True), ("depthwise2d", Activation("relu"), False, False),
+    ("depthwise2d", Activation("tanh"), True, False), ("conv2d", Activation("relu"), True, False),
+])
+def test_a_relu_in_front_of_a_padded_depthwise_convolution(kind: str, activation: Activation, padding: bool, left: bool) -> None:
+    """Left to saturation where the target pads with another number than zero: with the integer of zero, -128."""
+    blueprint = _chain((1, 1, 1, 1), activation)
+    weight = np.random.default_rng(5).normal(size=(4, 1, 3, 3) if kind == "depthwise2d" else (2, 4, 3, 3))
+    second = replace(blueprint.blocks[2].with_arrays(weight=weight), kind=kind, groups=4 if kind == "depthwise2d" else 1)
+    blueprint = replace(blueprint, blocks=(*blueprint.blocks[:2], second))
+    plan, ranges = _plan(blueprint, _feed(blueprint, "q"))
+    made, centred, _ = centre(blueprint, plan, ranges, padding)
+    assert (made.blocks[1].activation is None) is left
+    assert not left or np.allclose(made.blocks[2].arrays["pad_value"], -128 / 127 * centred.layers["first"].absmax)  # quotients of float64 numbers
+
+
 @pytest.mark.parametrize("case", ["unsigned", "moves"])
 def test_what_has_no_negative_integers_or_keeps_those_it_reads_stays(case: str) -> None:
     blueprint = _chain()

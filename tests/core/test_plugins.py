@@ -184,11 +184,11 @@ def test_hooks_may_take_fewer_arguments() -> None:
 def test_the_order_of_installation_does_not_matter() -> None:
     entries = [AKIDA, entry("akida1", "quantizeml_akida1.plugin"), entry("onnx", "quantizeml_onnx.plugin")]
     answers = {tuple(Registry(discover({}, order)).targets()) for order in itertools.permutations(entries)}
-    assert answers == {("generic", "akida1", "akida1@2023", "akida1@pre-production", "akida2", "akida2@2023")}
+    assert answers == {("generic", "cpu", "akida1", "akida1@2023", "akida1@pre-production", "akida2", "akida2@2023")}
 
 
 def test_unknown_target_names_what_there_is_and_where_others_are() -> None:
-    with pytest.raises(UsageError, match=r"Allowed: generic, akida2, akida2@2023, or a \.json file\..*akida1 \(quantizeml-akida1\)\.$"):
+    with pytest.raises(UsageError, match=r"Allowed: generic, cpu, akida2, akida2@2023, or a \.json file\..*akida1 \(quantizeml-akida1\)\.$"):
         Registry(discover({}, [AKIDA])).target("akida3")
 
 

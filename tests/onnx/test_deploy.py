@@ -32,7 +32,7 @@ from quantizeml_onnx.testing import boundaries
 Values = Mapping[str, np.ndarray]
 NETS = list(trained.NETS.values())
 SCHEMES = {"8/8/8": {}, "8/8/8 per tensor": {"qparams": QuantizationParams(per_tensor_activations=True)},
-           "8/4/4": {"qparams": QuantizationParams(weight_bits=4, activation_bits=4)}, "akida2": {"target": "akida2"}}
+           "8/4/4": {"qparams": QuantizationParams(weight_bits=4, activation_bits=4)}, "akida2": {"target": "akida2"}, "cpu": {"target": "cpu"}}
 
 
 def integers(model: onnx.ModelProto, form: onnx.ModelProto, program: Program, feeds: Values) -> Values:
@@ -64,13 +64,14 @@ def check(model: onnx.ModelProto, feeds: Values) -> None:
     for block in program.blocks:
         given = [feeds[t] if block.kind in ENTRIES else found[t] for t in block.inputs]
         expected = kernels.KERNELS[block.kind](block, *given)
+        got = found[block.output].reshape(expected.shape)
         signed = block.kind in LINEAR and block.activation is None and "multiplier" in block.arrays and "table" not in block.arrays
-        if signed and not np.array_equal(found[block.output], expected):
-            assert np.abs(found[block.output] - expected).max() == 1
+        if signed and not np.array_equal(got, expected):
+            assert np.abs(got - expected).max() == 1
             expected = ties_down(block, *given)
-        if found[block.output].dtype == np.float32:
+        if got.dtype == np.float32:
             expected = program.formats[block.output].dequantize(expected)
-        assert np.array_equal(found[block.output].reshape(expected.shape), expected), block.name
+        assert np.array_equal(got, expected), block.name
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -82,11 +83,30 @@ def test_trained_networks(net: trained.Net, scheme: str) -> None:
         check(result.model, {name: data})
 
 
+@pytest.mark.parametrize("target", ["generic", "cpu"])
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3", "unet", "spelled_normalization", "time_series"])
-def test_networks_of_the_zoo(name: str) -> None:
+def test_networks_of_the_zoo(name: str, target: str) -> None:
     model = ZOO[name].build(ZOO[name].small)
     x = samples(model, 8)
-    check(quantize_model(model, samples=x).model, {"input": x[:1]})
+    check(quantize_model(model, samples=x, target=target).model, {"input": x[:1]})
+
+
+def test_nothing_is_clipped_in_front_of_depthwise_convolutions_on_a_cpu() -> None:
+    model = ZOO["mobilenet_v2"].build(ZOO["mobilenet_v2"].small)
+    forms = [deployed(quantize_model(model, samples=samples(model, 8), target=target).model) for target in ("generic", "cpu")]
+    assert [sum(n.op_type == "Clip" for n in form.graph.node) for form in forms] == [18, 1], "the last one ends the average, in float64"
+
+
+@pytest.mark.parametrize("side", [7, 64])
+def test_a_mean_is_one_product_with_ones(side: int) -> None:
+    model = network(f"""(float[N,3,{side},{side}] x) => (float[N,2,1,1] y) <float[4,3,1,1] v, float[4,3,1,1] w, float[2,4,1,1] u>
+        {{ c = Conv(x, v) d = Conv(x, w) s = Add(c, d) p = GlobalAveragePool(s) y = Conv(p, u) }}""")
+    x = np.random.default_rng(0).normal(size=(4, 3, side, side)).astype(np.float32)
+    made = quantize_model(model, samples=x).model
+    mean = next(b.name for b in readback.program(made).blocks if b.pool)
+    assert [n.op_type for n in deployed(made).graph.node if f"{mean}/ones" in n.input] == ["MatMulInteger"]
+    for values in (x, 100 * x):
+        check(made, {"x": values})
 
 
 @pytest.mark.parametrize("probed", [pairs.SUM, 0], ids=["as probed", "unsigned weights"])

@@ -13,7 +13,7 @@ from float_blueprint import run as run_float
 
 from quantizeml_core.blocks import Activation, Block, Pool
 from quantizeml_core.blueprint import Blueprint
-from quantizeml_core.builtin import GENERIC
+from quantizeml_core.builtin import CPU, GENERIC
 from quantizeml_core.match import stop_message
 from quantizeml_core.target import Target
 from quantizeml_onnx import guards
@@ -181,6 +181,13 @@ def test_hardware_without_depthwise_pooling_gets_a_square_identity() -> None:
     last = blocks(f"c = Conv(x, w) d = Conv(x, w) a = Add(c, d) y = {MAXPOOL}(a)", target=poor)[-1]
     assert (last.kind, last.pool) == ("conv2d", MAX)
     np.testing.assert_array_equal(last.weight[:, :, 0, 0], np.eye(len(last.weight)))
+
+
+@pytest.mark.parametrize("behind, fused", [("r = Relu(c) y = GlobalAveragePool(r)", False), ("y = GlobalAveragePool(c)", False), ("r = HardSwish(c) y = GlobalAveragePool(r)", True)])
+def test_a_cpu_averages_bytes(behind: str, fused: bool) -> None:
+    """But for those of a table, whose block sums what it looks up."""
+    last = blocks(f"c = Conv(x, w) {behind}", target=CPU)[-1]
+    assert (last.kind, last.pool) == ("conv2d" if fused else "depthwise2d", Pool("gap"))
 
 
 @pytest.mark.parametrize("body, probe", [

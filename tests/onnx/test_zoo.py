@@ -43,6 +43,12 @@ def test_onnxruntime_computes_the_same_integers(name: str) -> None:
     assert name not in FAITHFUL or verdict.unfaithful == (), verdict.text
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3"])
+def test_the_target_cpu_gives_the_same_integers_too(name: str) -> None:
+    model = ZOO[name].build(ZOO[name].small)
+    assert judge(model, samples(model, 8), target="cpu", count=1).mismatches == ()
+
+
 def test_the_zoo_is_made_of_valid_models() -> None:
     for name, net in ZOO.items():
         if name != "vgg19":

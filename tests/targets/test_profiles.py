@@ -10,13 +10,13 @@ import pytest
 from quantizeml_akida1.profile import AKIDA1, AKIDA1_2023, AKIDA1_PRE_PRODUCTION
 from quantizeml_akida2.profile import AKIDA2, AKIDA2_2023
 
-from quantizeml_core.builtin import GENERIC
+from quantizeml_core.builtin import CPU, GENERIC
 from quantizeml_core.errors import UsageError
 from quantizeml_core.plugins import Registry
 from quantizeml_core.target import CAPABILITIES, Target
 
 EDITIONS = {f"{t.name}@{t.revision}": t for t in (AKIDA1, AKIDA1_2023, AKIDA1_PRE_PRODUCTION, AKIDA2, AKIDA2_2023)}
-TARGETS = {target.name: target for target in (GENERIC, AKIDA1, AKIDA2)}
+TARGETS = {target.name: target for target in (GENERIC, CPU, AKIDA1, AKIDA2)}
 
 
 @pytest.mark.parametrize("target", [*TARGETS.values(), *EDITIONS.values()], ids=[*TARGETS, *EDITIONS])
