@@ -10,7 +10,7 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
 from . import pairs, tails
-from .body import Body, activation, after_pool, attribute_names, biased, padded_range, partial_sums, reach, unsigned
+from .body import Body, activation, after_pool, attribute_names, biased, looked_up, padded_range, partial_sums, reach, unsigned, wide_bias
 from .unchanged import unchanged
 
 LONGEST_TWIN = 1024
@@ -245,8 +245,11 @@ def _finished(program: Program, block: Block, key: str, lines: list[str], reason
     end = tails.tail(block, span, may_take_bias=direct)
     if direct and (end.biased or "bias" not in block.arrays):
         return Body(key + end.key, (*lines, *_max_pool(block, "mac", "top"), *end.lines("top", "Z", floating)), attribute_names(block), reason)
-    lines += ["whole = Cast <to = 6> (mac)"] if floating else ["whole = Identity (mac)"]
-    lines += [*biased(block, "whole", "sum", rank=4), *activation(block, "sum", "act")]
+    if "table" in block.arrays:
+        lines += looked_up("mac", "act", wide_bias(rank=4) if "bias" in block.arrays else None)
+    else:
+        lines += ["whole = Cast <to = 6> (mac)"] if floating else ["whole = Identity (mac)"]
+        lines += [*biased(block, "whole", "sum", rank=4), *activation(block, "sum", "act")]
     if block.pool and block.pool.kind == "gap":
         lines += [*_wide(program, block), "axes = Constant <value_ints = [2, 3]> ()", "acc = ReduceSum <keepdims = 1> (wide_act, axes)",
                   *end.lines("acc", "Z")]
