@@ -230,12 +230,19 @@ def _divided(g: Graph, block: Block, total: str, weight: np.ndarray = ONE) -> No
 
 
 def _moved(g: Graph, block: Block) -> bool:
+    x, target = g.names[block.inputs[0]], g.names[block.output]
     if block.pool is None:
-        g.node("Identity", g.names[block.inputs[0]], output=g.names[block.output])
+        g.node("Identity", x, output=target)
+    elif _channels_first(g.program, block.inputs[0]):
+        g.node("Cast", _pooled(g, block, g.node("Cast", x, to=onnx.TensorProto.FLOAT)), to=onnx.TensorProto.UINT8, output=target)
     else:
-        g.node("MaxPool", g.names[block.inputs[0]], output=g.names[block.output], kernel_shape=list(block.pool.size), strides=list(block.pool.strides),
-               pads=list(block.pool.pads))
+        g.node("Identity", _pooled(g, block, x), output=target)
     return True
+
+
+def _channels_first(program: Program, tensor: str) -> bool:
+    """Whether bytes come from an exact body, not from a QLinearConv, which leaves channels last: there onnxruntime's MaxPool of bytes takes ten times as long as one of floats."""
+    return any(b.output == tensor and (b.kind not in FORMS or "table" in b.arrays) for b in program.blocks)
 
 
 def dense(g: Graph, block: Block) -> bool:
