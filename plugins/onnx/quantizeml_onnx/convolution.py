@@ -28,7 +28,8 @@ def conv(program: Program, block: Block) -> Body:
         return _twin_conv(program, block)
     if _is_product(block):
         return _product(program, block, reason)
-    in_float = block.kind == "depthwise2d" and "pad_value" not in block.arrays and partial_sums(program, block) < numerics.FLOAT32_EXACT
+    exact = "pad_value" not in block.arrays and partial_sums(program, block) < numerics.FLOAT32_EXACT
+    in_float = exact and (block.kind == "depthwise2d" or "table" in block.arrays)
     return _float_conv(program, block, reason) if in_float else _integer_conv(program, block, reason)
 
 
