@@ -133,6 +133,20 @@ def test_an_average_over_many_pixels_with_a_large_bias(bias: float) -> None:
     check(quantize_model(model, samples=x).model, {"x": x})
 
 
+@pytest.mark.parametrize(("before", "floating"), [("LRN <size = 3> (r)", True), ("HardSwish (c)", True), ("Identity (r)", False)], ids=["a normalization", "a table", "a convolution"])
+def test_what_an_exact_body_wrote_is_pooled_in_floats(before: str, floating: bool) -> None:
+    pool = "MaxPool <kernel_shape = [3, 3], strides = [2, 2]>"
+    model = network(f"""(float[N,3,15,15] x) => (float[N,2,3,3] y) <float[4,3,1,1] v, float[2,4,1,1] u>
+        {{ c = Conv(x, v) r = Relu(c) b = {before} p = {pool} (b) q = {pool} (p) y = Conv(q, u) }}""")
+    x = np.random.default_rng(0).normal(size=(16, 3, 15, 15)).astype(np.float32)
+    made = quantize_model(model, samples=x).model
+    form = deployed(made)
+    read = {t: n.op_type for n in form.graph.node for t in n.output}
+    assert sum(n.op_type == "MaxPool" and read[n.input[0]] == "Cast" for n in form.graph.node) == floating
+    for values in (x, 100 * x):
+        check(made, {"x": values})
+
+
 @pytest.mark.parametrize("first", ["c", "r"], ids=["both signed", "one behind a ReLU"])
 @pytest.mark.parametrize("last", ["Identity", "Relu"])
 def test_operands_of_one_step_are_added_plainly(first: str, last: str) -> None:
