@@ -28,7 +28,7 @@ GENERIC = Target(
                       "normalize": 32, "pool2d": 32, "recurrent": 32, "softmax": 32, "matmul": 32},
     capabilities=frozenset(CAPABILITIES) - {"byte_average", "pad_value"},
 )
-CPU = replace(GENERIC, name="cpu", summary="the same for deployment, not for the converter: faster and closer to float where layers are depthwise",
+CPU = replace(GENERIC, name="cpu", summary="the same for deployment, not for the converter: faster where layers are depthwise",
               capabilities=frozenset(CAPABILITIES))
 
 COMMANDS = (
