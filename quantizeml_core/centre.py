@@ -33,9 +33,9 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges, padding: bool = Fal
     """An equal blueprint whose shiftable tensors are centred, with the plan and the ranges that go with it.
 
     Arguments:
-        padding: whether the target pads with another number than zero.
         plan: its ranges (calibrated, or given by the user's configuration) say where the middle is.
         ranges: their means move along.
+        padding: whether the target pads with another number than zero.
     """
     shiftable = _shiftable(blueprint, plan)
     offsets: dict[str, Floats] = {}
@@ -61,7 +61,7 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges, padding: bool = Fal
 
 
 def saturates(block: Block, blueprint: Blueprint, bits: int | None, signed: bool, padding: bool) -> bool:
-    """Whether a block's ReLU can be left to the saturation of bytes that begin at -128."""
+    """Whether a block's ReLU can be left to the saturation of bytes that begin at -128; `padding` as in `centre`."""
     readers = blueprint.consumers(block.output)
     rectified, pooled = block.activation is not None and not block.activation.is_table, block.pool is not None and block.pool.kind != "max"
     inside = rectified and bits == 8 and signed and block.output not in blueprint.outputs and not pooled

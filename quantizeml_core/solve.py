@@ -128,12 +128,10 @@ class _Solver:
 
     def _is_exact(self, block: Block) -> bool:
         """Whether an output has the very step that it needs, and weights give way: its ReLU may be its saturation (`centre`)."""
-        return block.activation is None and isinstance(self.scheme, Exact) and self._may_saturate(block)
-
-    def _may_saturate(self, block: Block) -> bool:
-        return may_saturate(block, self.blueprint.consumers(block.output))
+        return block.activation is None and isinstance(self.scheme, Exact) and may_saturate(block, self.blueprint.consumers(block.output))
 
     def _grid(self, block: Block) -> str:
+        """What depthwise convolutions read that pad with the integer of zero may have any multiplier of a signed output (`centre`)."""
         unpadded = (reader for reader in self.blueprint.consumers(block.output) if "pad_value" not in reader.arrays)
         return _grid(block, may_saturate(block, unpadded))
 

@@ -1,7 +1,7 @@
 """Byte forms: a block as a few operators on uint8. A form answers False, having emitted nothing, where it cannot give the block's integers.
 
     conv2d, depthwise2d     QLinearConv [MaxPool] [Clip]       one float32 product, rounded to even: proven equal, but for ties of signed outputs
-                            MatMulInteger MatMul ...           of one pixel, before a global average: int32 sums, requantized in float64
+                            MatMulInteger [MatMul] ...         a global average, alone or behind one pixel: int32 sums, requantized in float64
     dense                   QGemm; in floats where accumulators leave the network
     add                     QLinearAdd of operands and sum of one step, else QLinearConv over both operands, as in `quantizeml_onnx.addition`
     concat, select, upsample2d, and convolutions that change nothing: bytes are moved
@@ -146,7 +146,7 @@ def _finish(g: Graph, block: Block, y: str, reach: tuple[np.ndarray, np.ndarray]
 
 
 def averaged(g: Graph, block: Block) -> bool:
-    """A convolution of one pixel and the average of the image behind it: a product over channels, summed before it is requantized."""
+    """The average of an image, or a convolution of one pixel and the average behind it: a product over channels, summed before it is requantized."""
     reach = body.reach(g.program, block)
     weight = block.arrays["weight"]
     if _is_mean(block):
