@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 
 from .calibration import Range
-from .numerics import Floats
 
 FLOORS = tuple(i / 16 for i in range(17))
 HEADROOMS = (1.0, 1.125, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
@@ -49,13 +48,9 @@ def margin(seen: Range, qmax: int) -> Margin:
     exceeded = 1 - (1 - 1 / n) ** a.size
     reach = min(1.0, OUTLIERS / seen.pixels)
     beyond = np.maximum(a - b, ALIKE)
-    factors = np.array(HEADROOMS)[:, None]
-
-    def risks(floor: float) -> Floats:
-        rounding = np.square(factors * np.maximum(a, floor) / qmax).mean(axis=1) / 12
-        clipping = reach * (2 * np.square(beyond) * np.exp((b - factors * np.maximum(b, floor)) / beyond)).mean(axis=1)
-        return (1 - exceeded) * np.log(rounding) + exceeded * np.log(rounding + clipping / (n * exceeded))
-
-    risk = np.stack([risks(floor) for floor in FLOORS])
+    floors, factors = np.array(FLOORS)[:, None, None], np.array(HEADROOMS)[:, None]
+    rounding = np.square(factors * np.maximum(a, floors) / qmax).mean(axis=2) / 12
+    clipping = reach * (2 * np.square(beyond) * np.exp((b - factors * np.maximum(b, floors)) / beyond)).mean(axis=2)
+    risk = (1 - exceeded) * np.log(rounding) + exceeded * np.log(rounding + clipping / (n * exceeded))
     floor, headroom = np.unravel_index(risk.argmin(), risk.shape)
     return Margin(FLOORS[floor], HEADROOMS[headroom])

@@ -60,9 +60,9 @@ class Format:
         return (integers.astype(np.int64) - offset).astype(np.float32) * self.step.astype(np.float32).reshape(shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
-    """Integer blocks in topological order with the format of every tensor.
+    """Integer blocks in topological order with the format of every tensor. Two programs are equal when they are one: what is proven of it can be kept beside it.
 
     Arguments:
         blocks: integer blocks; `input` blocks read the native model's inputs, `resume` blocks float tensors that the native model computes

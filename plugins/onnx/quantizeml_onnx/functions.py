@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx
@@ -36,8 +37,14 @@ from .convolution import conv, transposed
 
 
 def body(program: Program, block: Block) -> Body:
-    """The fastest body that is proven to give the program's integers."""
-    return BODIES[block.kind](program, block)
+    """The fastest body that is proven to give the program's integers, proven once: for the file, and for what is found to say of it."""
+    known = _PROVEN.setdefault(program, {})
+    if block.name not in known:
+        known[block.name] = BODIES[block.kind](program, block)
+    return known[block.name]
+
+
+_PROVEN: WeakKeyDictionary[Program, dict[str, Body]] = WeakKeyDictionary()
 
 
 def function(call: Call, body: Body, inputs: tuple[str, ...], opset: int) -> onnx.FunctionProto:

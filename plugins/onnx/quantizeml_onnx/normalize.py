@@ -114,8 +114,8 @@ _TYPES = {"value_float": np.float32, "value_floats": np.float32, "value_int": np
 def _tensor(node: ir.Node) -> ir.Tensor | None:
     """The tensor of a Constant node, None for strings and sparse ones. A record of its own: naming it would rename the caller's tensor."""
     name, attribute = next(iter(node.attributes.items()))
-    if name == "value" and attribute.as_tensor().dtype != ir.DataType.STRING:
-        return ir.Tensor(attribute.as_tensor().numpy(), dtype=attribute.as_tensor().dtype, name=node.outputs[0].name)
+    if name == "value" and attribute.value.dtype != ir.DataType.STRING:
+        return ir.Tensor(attribute.value.numpy(), dtype=attribute.value.dtype, name=node.outputs[0].name)
     return ir.tensor(np.asarray(attribute.value, _TYPES[name]), name=node.outputs[0].name) if name in _TYPES else None
 
 

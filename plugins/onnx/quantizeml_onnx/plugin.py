@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from quantizeml_core.report.findings import Finding
     from quantizeml_core.target import Target
 
-FRONTEND = FrontendInfo("onnx", (".onnx",), ("onnx", "onnx_ir"), "quantizeml_onnx.frontend:OnnxFrontend")
+FRONTEND = FrontendInfo("onnx", (".onnx",), ("onnx", "onnx_ir"), "quantizeml_onnx.deferred:OnnxFrontend")
 
 
 @hookimpl

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, count
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -130,7 +131,7 @@ class _Builder:
     def _node(self, op: Op, root: bool) -> ir.Value:
         name = op.name or (self.last.name if root else self._inner(f"{self.output.name}/{op.op}"))
         inputs = [self._operand(i, f"{name}/{_role(op, k)}") for k, i in enumerate(op.inputs)]
-        attributes = ir.convenience.convert_attributes(dict(op.attributes))
+        attributes = [_attribute(*a) for a in op.attributes.items()]
         node = ir.Node(op.domain, op.op, inputs, attributes, name=name)
         self._describe(node.outputs[0], op, root)
         self.graph.insert_before(self.last, node)
@@ -168,6 +169,12 @@ class _Builder:
     def _float(self) -> np.dtype:
         dtype = self.output.dtype
         return dtype.numpy() if dtype is not None and dtype.is_floating_point() else np.dtype(np.float32)
+
+
+def _attribute(name: str, value: Any) -> ir.Attr:
+    """With its type: the library looks for the type of a list among all there are, which takes longer than the node."""
+    whole = isinstance(value, (tuple, list)) and all(isinstance(v, int) for v in value)
+    return ir.convenience.convert_attribute(name, value, ir.AttributeType.INTS if whole else None)
 
 
 ROLES = {

@@ -139,10 +139,12 @@ def _rows(difference: np.ndarray) -> np.ndarray:
 
 def _feeds(proposal: Proposal) -> list[Environment]:
     free = _free(proposal)
+    if not free:
+        return [{}]  # constants only
     shapes = {v: _small(v, proposal) for v in free}
     pool, rng = _boundaries(proposal), np.random.default_rng(0)
     kinds = ("normal", "boundary") if any(np.prod(s[1:]) > BIG_INPUT for s in shapes.values()) else ("zeros", "normal", "boundary", "large")
-    first = bool(shapes) and all(s and s[0] == 0 for s in shapes.values())
+    first = all(s and s[0] == 0 for s in shapes.values())
     rows = [{v: _row(kind, tuple(d or (1 if first else ROWS) for d in s), pool, rng) for v, s in shapes.items()} for kind in kinds]
     if first:
         return [{v: trace_rows(np.concatenate([r[v] for r in rows])) for v in shapes}]
