@@ -18,7 +18,7 @@ from .blocks import ENTRIES
 from .blueprint import Blueprint
 from .calibration import Range
 from .centre import centre
-from .correct import correct
+from .correct import correct, lookup_errors
 from .decide import decide, input_signed
 from .entry import fold_entry
 from .errors import ModelError, UsageError
@@ -166,7 +166,8 @@ def _integers(blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], cov
         blueprint, plan, ranges = centre(blueprint, plan, ranges, target.can("pad_value"))
     solutions = solve(blueprint, plan, ranges)
     blueprint = adapt(blueprint, plan, solutions, covariances, {t: r.mean for t, r in ranges.items()})
-    corrected = correct(blueprint, plan, solutions, ranges, input_errors(blueprint, solutions, samples, batch_size))
+    errors = input_errors(blueprint, solutions, samples, batch_size) | lookup_errors(blueprint, solutions, ranges)
+    corrected = correct(blueprint, plan, solutions, ranges, errors)
     return Quantization(bake(corrected, plan, solutions, mantissa), corrected, plan, solutions, config, mantissa)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import numerics, tables
+from . import lookup, numerics, tables
 from .attention import FRACTION, integer_mask, score_multiplier
 from .blocks import ENTRIES, LINEAR, Block
 from .blueprint import Blueprint
@@ -74,6 +74,8 @@ def bake(blueprint: Blueprint, plan: Plan, solutions: Mapping[str, Solution], bi
             arrays |= _squares(block, formats[block.inputs[0]])
         if block.kind == "embed":
             arrays["entries"] = integer_entries(block.arrays["table"], formats[block.inputs[0]].step).astype(np.int32)
+        if block.kind == "lookup":
+            arrays |= _looked_up(block, formats[block.inputs[0]], formats[block.output])
         if block.kind == "softmax":
             arrays |= _exponent(float(formats[block.inputs[0]].step[0]) * SCORE_UNITS["attention"])
         if block.kind == "recurrent":
@@ -99,6 +101,13 @@ def _squares(block: Block, source: Format) -> Arrays:
     multiplier, shift = squares_multiplier(float(block.arrays["strength"][0]), float(source.step[0]), f"`{block.name}`")
     offset = {"offset": numerics.round_half_even(block.arrays["offset"] / source.step[:1])} if "offset" in block.arrays else {}
     return {"square_multiplier": np.array([multiplier], np.int64), "square_shift": np.array([shift], np.int64), **offset}
+
+
+def _looked_up(block: Block, source: Format, target: Format) -> Arrays:
+    function = lookup.Function.of(block)
+    arrays: Arrays = {"entries": lookup.entries(function, source.step, target.step, *target.range).astype(target.dtype)}
+    alike = all(len(lookup.one_or_all(f.step)) == 1 for f in (source, target))
+    return arrays | ({"zeros": lookup.zeros(function, float(source.step[0]), float(target.step[0]))} if alike else {})
 
 
 def _epsilon(block: Block, channels: int, source: Format) -> Ints:

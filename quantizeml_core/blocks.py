@@ -13,6 +13,8 @@ in a `Blueprint` and integer arrays in a `Program`; only `bake` turns the one in
     embed                 pixels in reading order as one row, zeros in front where `table` (C, T) is longer, plus the table: class token and positions
     local_response        each value by the sum of squares over `window` channels around it, exponent 3/4 (`local_response`); `strength` (1,) multiplies
                           the sum, `gain` (1,) the result; `offset` (1,) is added to each value first
+    lookup                each value alone: the function `activation` of it plus `offset` (1,), less `middle` (1,); in a program `entries` (C or 1, 256), and as `zeros`
+                          (2,) where zero lies before and behind the function, where one step is that of all channels (`lookup`)
     shift_attention       the same with powers of two for a softmax (`hardware_forms`)
     softmax               over the channels of each pixel
     matmul                two inputs: sums over the channels of the first, (N, K, H, W), and the K pixels of the second, (N, S, ...), to (N, S, H, W);
@@ -66,6 +68,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
     "attention": Kind(("scale", "mask"), frozenset(), inputs=3),
     "embed": Kind(("table",), frozenset()),
     "local_response": Kind(("strength", "gain", "offset"), frozenset({"activation"})),
+    "lookup": Kind(("offset", "middle"), frozenset({"activation"})),
     "shift_attention": Kind(("scale",), frozenset(), inputs=3),
     "mad_normalize": Kind((), frozenset({"activation"})),
     "softmax": Kind((), frozenset()),

@@ -24,6 +24,7 @@ class Range:
         integer: every value seen was a whole number.
         mean: (C,), zeros when it was not observed.
         second: (C,) the largest |x| without the sample that holds the largest one.
+        deviation: (C,) the standard deviation, zeros when it was not observed.
         samples, pixels: how many samples were seen, and the pixels of each; 0 when they were not counted.
     """
 
@@ -34,6 +35,7 @@ class Range:
     second: np.ndarray = field(default_factory=lambda: np.zeros(1))
     samples: int = 0
     pixels: int = 0
+    deviation: np.ndarray = field(default_factory=lambda: np.zeros(1))
 
     @property
     def absmax(self) -> np.ndarray:
@@ -49,11 +51,12 @@ def side_by_side(ranges: Sequence[Range]) -> Range:
 class RangeObserver:
     """Accumulates extremes and means of the arrays (N, C, ...) it is given."""
 
-    def __init__(self, track_integers: bool = False) -> None:
+    def __init__(self, track_integers: bool = False, track_squares: bool = False) -> None:
         self._low: np.ndarray | None = None
         self._high: np.ndarray | None = None
         self._two: np.ndarray | None = None
         self._sum: Floats = np.zeros(1)
+        self._squares: Floats | None = np.zeros(1) if track_squares else None
         self._samples = self._pixels = 0
         self._integer = track_integers
 
@@ -66,15 +69,19 @@ class RangeObserver:
         self._high = high if self._high is None else np.maximum(self._high, high)
         self._two = two_largest(np.maximum(np.abs(lows), np.abs(highs)), self._two)
         self._sum = self._sum + channel_sum(x)
+        if self._squares is not None:
+            self._squares = self._squares + channel_sum(np.square(x))
         self._samples, self._pixels = self._samples + len(x), x[0, 0].size
         self._integer = self._integer and bool(np.array_equal(x, np.rint(x)))
 
     @property
     def seen(self) -> Range:
         assert self._low is not None and self._high is not None and self._two is not None, "no batch was observed"
-        mean = numerics.round_significant(self._sum / (self._samples * self._pixels), MEAN_BITS)
+        seen = self._samples * self._pixels
+        mean = numerics.round_significant(self._sum / seen, MEAN_BITS)
         ends = (self._low.astype(np.float64), self._high.astype(np.float64))
-        return Range(*ends, self._integer, mean, self._two[0].astype(np.float64), self._samples, self._pixels)
+        deviation = np.zeros(1) if self._squares is None else numerics.round_significant(np.sqrt(np.maximum(self._squares / seen - np.square(self._sum / seen), 0.0)), MEAN_BITS)
+        return Range(*ends, self._integer, mean, self._two[0].astype(np.float64), self._samples, self._pixels, deviation)
 
 
 class Several:

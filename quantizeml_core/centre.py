@@ -7,13 +7,14 @@ reads it, and wants one step for all channels, the bit is worth more than that: 
 convolutions read it, on a target that pads with another number than zero: there a clip is saved as well, and their products of larger bytes cost nothing on any processor.
 
 A convolution without activation may write t - c instead of t when everything that reads it can give c back: a linear block without padding adds
-sum(W c) to its bias, an addition without activation passes c on to its own readers. c is the middle of the calibrated range per channel, or further from zero where
-its margin would go beyond zero. The network stays the same function; only biases and ranges change.
+sum(W c) to its bias, a function that is looked up adds c first, an addition without activation passes c on to its own readers; and, on a target that pads, what only moves.
+c is the middle of the calibrated range per channel, or further from zero where its margin would go beyond zero. A function gives f - c too: where that is the same for all
+channels, padded layers read it as well. The network stays the same function; only biases and ranges change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,9 +23,13 @@ from .blocks import LINEAR, WHOLE, Block, may_saturate, moves
 from .blueprint import Blueprint
 from .calibration import Range
 from .entry import absorb
-from .numerics import Floats
+from .lookup import varying
+from .numerics import Floats, qmax
 from .plan import LayerPlan, Plan
 from .scheme import CHANNEL_FLOOR, SMALLEST
+
+#: Kinds that add a number to each value they read.
+ADDS = ("local_response", "lookup")
 
 Ranges = Mapping[str, Range]
 
@@ -37,24 +42,30 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges, padding: bool = Fal
         ranges: their means move along.
         padding: whether the target pads with another number than zero.
     """
-    shiftable = _shiftable(blueprint, plan)
+    shiftable = _shiftable(blueprint, plan, padding)
     offsets: dict[str, Floats] = {}
     blocks, layers = [], dict(plan.layers)
     for block in blueprint.blocks:
-        layer = plan.layers[block.name]
-        if block.kind == "add" and block.output in shiftable:
-            offsets[block.output] = sum((offsets[t] for t in block.inputs if t in offsets), np.zeros(1))
+        layer, shifts = plan.layers[block.name], block.output in shiftable
+        carries = shifts and (block.kind == "add" or moves(block))
+        block = block if carries else _restored(block, offsets)
+        if carries:
+            offsets[block.output] = _carried(block, blueprint, offsets)
             layers[block.name] = _moved(layer, offsets[block.output])
-        block = _restored(block, offsets)
-        if saturates(block, blueprint, layer.output_bits, layer.signed, padding):
+        elif saturates(block, blueprint, layer.output_bits, layer.signed, padding):
             step = _step_from_zero(block, layer)
             offsets[block.output] = 128 * step
             layers[block.name] = replace(layer, low=-127 * step, high=127 * step, floor=0.0, headroom=1.0)
             block = replace(_shifted(block, offsets[block.output]), activation=None)
-        elif block.kind in LINEAR and block.output in shiftable:
-            offsets[block.output], width = _middle(layer)
+        elif block.kind in LINEAR and shifts:
+            readers = [reader for reader in blueprint.consumers(block.output) if reader.kind == "lookup"]
+            offsets[block.output], width = _on_grid(*_middle(_heard(layer, readers, plan)), qmax(layer.output_bits or 8)) if readers else _middle(layer)
             layers[block.name] = replace(layer, low=-width, high=width, floor=0.0, headroom=1.0)
             block = _shifted(block, offsets[block.output])
+        elif block.kind == "lookup" and shifts:
+            offsets[block.output], width = _middle(layer)
+            layers[block.name] = replace(layer, low=-width, high=width, floor=0.0, headroom=1.0)
+            block = block.with_arrays(middle=offsets[block.output])
         blocks.append(block)
     moved = {t: replace(r, mean=r.mean - offsets[t]) if t in offsets else r for t, r in ranges.items()}
     return replace(blueprint, blocks=tuple(blocks)), Plan(layers), moved
@@ -70,21 +81,37 @@ def saturates(block: Block, blueprint: Blueprint, bits: int | None, signed: bool
     return inside and may_saturate(block, readers) and all(reader.kind == "local_response" or _gives_back(reader, set()) for reader in readers)
 
 
-def _shiftable(blueprint: Blueprint, plan: Plan) -> set[str]:
-    """Signed tensors without activation all of whose readers can give a shift back; what only moves keeps its integers."""
+def _shiftable(blueprint: Blueprint, plan: Plan, padding: bool) -> set[str]:
+    """Signed tensors without activation all of whose readers can give a shift back; what only moves keeps its integers, and carries a shift where the target pads."""
     found: set[str] = set()
     for block in reversed(blueprint.blocks):
-        plain = block.kind in (*LINEAR, "add") and block.activation is None and block.output not in blueprint.outputs \
-            and plan.layers[block.name].signed and not moves(block)
-        if plain and all(_gives_back(reader, found) for reader in blueprint.consumers(block.output)):
+        plain = block.kind in (*LINEAR, "add") and block.activation is None and not moves(block) or block.kind == "lookup" \
+            or padding and moves(block) and block.kind != "buffer"
+        inside = plain and block.output not in blueprint.outputs and plan.layers[block.name].signed
+        if inside and all(_gives_back(reader, found, padding and _one_shift(block, blueprint)) for reader in blueprint.consumers(block.output)):
             found.add(block.output)
     return found
 
 
-def _gives_back(reader: Block, shiftable: set[str]) -> bool:
-    if reader.kind in WHOLE:
-        return not any(reader.pads)
-    return reader.kind == "add" and reader.output in shiftable
+def _one_shift(block: Block | None, blueprint: Blueprint) -> bool:
+    """Whether a tensor is moved by one number, a whole one of steps, if at all: what pads with it needs no frame of several numbers."""
+    if block is None or block.kind == "lookup":
+        return block is not None
+    return moves(block) and len(block.inputs) == 1 and _one_shift(blueprint.producer(block.inputs[0]), blueprint)
+
+
+def _carried(block: Block, blueprint: Blueprint, offsets: Mapping[str, Floats]) -> Floats:
+    """The shift of a sum, and of what only moves: that of its channels."""
+    if block.kind == "add":
+        return sum((offsets[t] for t in block.inputs if t in offsets), np.zeros(1))
+    wide = np.concatenate([np.broadcast_to(offsets.get(t, np.zeros(1)), (blueprint.channels(t),)) for t in block.inputs])
+    return wide[block.arrays["channels"]] if block.kind == "select" else wide
+
+
+def _gives_back(reader: Block, shiftable: set[str], padding: bool = False) -> bool:
+    if reader.output in shiftable and (reader.kind == "add" or moves(reader)) or reader.kind == "lookup":
+        return True
+    return reader.kind in WHOLE and (padding or not any(reader.pads))
 
 
 def _step_from_zero(block: Block, layer: LayerPlan) -> Floats:
@@ -103,6 +130,23 @@ def _middle(layer: LayerPlan) -> tuple[Floats, Floats]:
     return np.where(low >= 0, np.maximum(middle, width), np.where(high <= 0, np.minimum(middle, -width), middle)), width
 
 
+def _heard(layer: LayerPlan, readers: Sequence[Block], plan: Plan) -> LayerPlan:
+    """The range of what one function reads, less what makes no difference to it."""
+    low, high = (float(end[0]) for end in layer.extremes)
+    if len(readers) != 1 or readers[0].activation is None or low == high:
+        return layer
+    heard = plan.layers[readers[0].name]
+    unit = float(heard.absmax.max()) / qmax(heard.output_bits or 8)
+    ends = varying(readers[0].activation, low, high, unit)
+    return replace(layer, **{name: np.array([end]) for name, end in zip(("low", "high"), ends, strict=True)})
+
+
+def _on_grid(middle: Floats, width: Floats, top: int) -> tuple[Floats, Floats]:
+    """The same to the next whole number of steps, of which `top` reach to either side, half a step wider: zero is an integer then, as DequantizeLinear has it."""
+    step = width / (top - 0.5)
+    return np.rint(middle / step) * step, top * step
+
+
 def _moved(layer: LayerPlan, offset: Floats) -> LayerPlan:
     low, high = layer.extremes
     return replace(layer, low=low - offset, high=high - offset)
@@ -114,9 +158,9 @@ def _shifted(block: Block, offset: Floats) -> Block:
 
 
 def _restored(block: Block, offsets: Mapping[str, Floats]) -> Block:
-    """A block reads t - c where it read t: the bias of a linear one gains sum(W c), a local response normalization adds c, which is the
-    same for all channels: it refuses several steps."""
+    """A block reads t - c where it read t: the bias of a linear one gains sum(W c), a normalization or a function adds c, which is the same for all channels: they read
+    tensors of one step."""
     offset = offsets.get(block.inputs[0]) if block.inputs else None
-    if offset is None or block.kind not in (*WHOLE, "local_response"):
+    if offset is None or block.kind not in (*WHOLE, *ADDS):
         return block
-    return block.with_arrays(offset=offset[:1]) if block.kind == "local_response" else absorb(block, np.ones(1), offset)
+    return block.with_arrays(offset=offset[:1]) if block.kind in ADDS else absorb(block, np.ones(1), offset)

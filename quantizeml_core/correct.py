@@ -20,6 +20,7 @@ from .blueprint import Blueprint
 from .calibration import Range
 from .entry import spread
 from .filters import column, of_filters, pieces
+from .lookup import Function, mean_error
 from .numerics import Floats
 from .plan import Plan
 from .program import Format
@@ -49,6 +50,16 @@ def correct(blueprint: Blueprint, plan: Plan, solutions: Solutions, ranges: Mapp
         return block.with_arrays(bias=np.broadcast_to(bias, (len(block.weight),)))
 
     return replace(blueprint, blocks=tuple(corrected(b) for b in blueprint.blocks))
+
+
+def lookup_errors(blueprint: Blueprint, solutions: Solutions, ranges: Mapping[str, Range]) -> dict[str, Floats]:
+    """Mean of f(x) - dequantize(table of x) per channel, of each function that is looked up."""
+    found: dict[str, Floats] = {}
+    for block in (b for b in blueprint.blocks if b.kind == "lookup"):
+        seen, steps = ranges[block.inputs[0]], (solutions[blueprint.producer(block.inputs[0]).name].output.step, solutions[block.name].output.step)
+        if seen.deviation.size == seen.mean.size:
+            found[block.output] = mean_error(Function.of(block), *steps, seen.mean, seen.deviation)
+    return found
 
 
 def _drift(block: Block, plan: Plan, solution: Solution, source: Format, mean: Floats) -> Floats:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +28,8 @@ from .target import Target
 SUMMED: Mapping[str, int] = {"normalize": 1, "mad_normalize": 1, "local_response": 1, "attention": 2, "shift_attention": 2,
                               "softmax": 1, "matmul": 2}
 """Kinds that sum over channels, and how many of their inputs they do that with."""
+BYTEWISE = ("lookup", "multiply")
+"""Kinds whose output has one step for all channels where bytes are looked up: onnxruntime's operators on bytes have one."""
 
 
 def decide(blueprint: Blueprint, ranges: Mapping[str, Range], params: QuantizationParams, target: Target) -> Plan:
@@ -38,15 +40,16 @@ def decide(blueprint: Blueprint, ranges: Mapping[str, Range], params: Quantizati
         layer = _layer(block, blueprint, ranges[block.output], params, target, block.name in first)
         source = blueprint.producer(block.inputs[0]) if block.kind in LINEAR and moves(block) else None
         layers[block.name] = layer if source is None or source.kind in ENTRIES else _kept(layer, layers[source.name])
-    whole = _whole(blueprint)
+    whole = _whole(blueprint, BYTEWISE if target.can("byte_table") else ())
     return Plan({b.name: replace(layers[b.name], per_axis=False, floor=0.0, headroom=1.0) if b.output in whole else layers[b.name] for b in blueprint.blocks})
 
 
-def _whole(blueprint: Blueprint) -> set[str]:
-    """Tensors whose channels are summed as they are, by a normalization or an attention, directly or behind blocks that only move: one step for all channels."""
-    found: set[str] = set()
+def _whole(blueprint: Blueprint, bytewise: Collection[str]) -> set[str]:
+    """Tensors that have one step for all channels: those that are summed as they are, by a normalization or an attention, or looked up in one table, directly or behind
+    blocks that only move; and the outputs of some kinds."""
+    found = {block.output for block in blueprint.blocks if block.kind in bytewise}
     for block in reversed(blueprint.blocks):
-        if block.kind in SUMMED or (block.output in found and moves(block)):
+        if block.kind in (*SUMMED, "lookup", *bytewise) or (block.output in found and moves(block)):
             found.update(block.inputs[: SUMMED.get(block.kind)])
     return found
 

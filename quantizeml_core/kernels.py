@@ -19,6 +19,7 @@ from .blocks import Block, Pool
 from .embedding import embed as embedded
 from .geometry import common_denominator
 from .local_response import respond
+from .lookup import look_up
 from .numerics import Ints
 
 Arrays = Mapping[str, np.ndarray]
@@ -72,6 +73,11 @@ def multiply(block: Block, x: Ints, y: Ints) -> Ints:
 def concat(block: Block, x: Ints, y: Ints) -> Ints:
     """Integers pass through; the output's steps are the inputs' steps side by side."""
     return np.concatenate([x, y], axis=1)
+
+
+def lookup(block: Block, x: Ints) -> Ints:
+    """Each value's entry."""
+    return look_up(block.arrays["entries"].astype(np.int64), x)
 
 
 def upsample(block: Block, x: Ints) -> Ints:
@@ -282,7 +288,7 @@ def _channels(vector: np.ndarray, rank: int) -> np.ndarray:
 KERNELS: Mapping[str, Callable[..., Ints]] = {
     "input": input_quantize, "resume": input_quantize, "conv2d": linear, "conv_transpose2d": linear, "depthwise2d": linear, "dense": linear, "add": add,
     "concat": concat, "multiply": multiply, "attention": attention, "shift_attention": shift_attention, "local_response": local_response, "mad_normalize": mad_normalize,
-    "embed": embed, "normalize": normalize, "pool2d": average_pool, "select": select, "upsample2d": upsample,
+    "embed": embed, "lookup": lookup, "normalize": normalize, "pool2d": average_pool, "select": select, "upsample2d": upsample,
     "buffer": buffer, "recurrent": recurrent, "softmax": softmax, "matmul": matmul,
 }
 

@@ -50,7 +50,8 @@ def observe(frontend: Frontend, survey: Survey, blueprint: Blueprint, samples: S
     by_tensor: dict[str, list[TapObserver]] = {}
     for observer in taps.values():
         by_tensor.setdefault(observer.block.inputs[0], []).append(observer)
-    inner = {t: RangeObserver(track_integers=t in native) for t in observed(blueprint, alike, by_tensor.keys() - inputs.keys())}
+    looked_up = {b.inputs[0] for b in blueprint.blocks if b.kind == "lookup"}
+    inner = {t: RangeObserver(track_integers=t in native, track_squares=t in looked_up) for t in observed(blueprint, alike, by_tensor.keys() - inputs.keys())}
 
     def batches() -> Iterator[Batch]:
         done, stage = 0, f"Calibrating, {weight.text}"

@@ -207,13 +207,15 @@ def _fitting(block: Block, kept: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def reach(program: Program, tensor: str) -> tuple[int, int]:
-    """Smallest and largest integer a tensor can hold: its format's range, non-negative when its producer ends in a ReLU."""
+    """Smallest and largest integer a tensor can hold: its format's range, non-negative when its producer ends in a ReLU, an entry of its table when it is looked up."""
     fmt = program.formats[tensor]
     producer = next(b for b in program.blocks if b.output == tensor)
     low, high = fmt.range
     if producer.kind in MOVES:
         parts = [reach(program, t) for t in producer.inputs]
         return min(p[0] for p in parts), max(p[1] for p in parts)
+    if producer.kind == "lookup":
+        return int(producer.arrays["entries"].min()), int(producer.arrays["entries"].max())
     return (0 if producer.activation and not producer.activation.is_table else low), high
 
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from . import attention, embedding, hardware_forms, local_response, numerics, recurrence, tables
+from . import attention, embedding, hardware_forms, local_response, lookup, numerics, recurrence, tables
 from .align import bound
 from .blocks import LINEAR, Block, may_saturate, moves
 from .blueprint import Blueprint
 from .calibration import Range
+from .clearance import WIDER, products_are_clear
 from .errors import ModelError
 from .filters import folded_filters, of_filters
 from .geometry import common_denominator
@@ -205,8 +206,20 @@ class _Solver:
         return Solution(Format(layer.output_bits, layer.signed, step), unit, shift=shift, operand_shifts=shifts)
 
     def _multiply(self, block: Block, layer: LayerPlan) -> Solution:
-        x, y = (self.formats[t].step for t in block.inputs)
-        return self._rescaled(block, layer, x * y)
+        x, y = (lookup.one_or_all(self.formats[t].step) for t in block.inputs)
+        solutions = (self._rescaled(block, layer, x * y, factor) for factor in WIDER)
+        return next((s for s in solutions if s.shift is None or self._is_clear(block, s)), self._rescaled(block, layer, x * y))
+
+    def _is_clear(self, block: Block, solution: Solution) -> bool:
+        """Whether float32 gives a product of bytes on any machine; nothing is won where there are several steps, or a given one."""
+        assert solution.multiplier is not None and solution.shift is not None
+        return solution.multiplier.size > 1 or block.output in self.bound \
+            or products_are_clear(solution.multiplier, solution.shift, *(self._ends(t) for t in block.inputs), *solution.output.range)
+
+    def _ends(self, tensor: str) -> tuple[int, int]:
+        (low, high), producer = self.formats[tensor].range, self.blueprint.producer(tensor)
+        rectified = producer is not None and producer.activation is not None and not producer.activation.is_table
+        return 0 if rectified else low, high
 
     def _normalize(self, block: Block, layer: LayerPlan) -> Solution:
         self._one_scale(block, block.inputs)
@@ -228,6 +241,12 @@ class _Solver:
         self._one_scale(block, block.inputs)
         return self._rescaled(block, layer, self.formats[block.inputs[0]].step * block.arrays["gain"] * 2.0**-local_response.FRACTION)
 
+    def _lookup(self, block: Block, layer: LayerPlan) -> Solution:
+        source, step = self.formats[block.inputs[0]], self.given.get(block.output, self.needs[block.output])
+        if block.output not in self.bound:
+            step = lookup.clear_step(lookup.Function.of(block), source.step, step)
+        return Solution(Format(layer.output_bits or 8, layer.signed, step))
+
     def _embed(self, block: Block, layer: LayerPlan) -> Solution:
         return self._rescaled(block, layer, self.formats[block.inputs[0]].step * 2.0**-embedding.FRACTION)
 
@@ -246,11 +265,11 @@ class _Solver:
         source = self.formats[block.inputs[0]]
         return Solution(Format(source.bits, source.signed, source.step if source.step.size == 1 else source.step[block.arrays["channels"]]))
 
-    def _rescaled(self, block: Block, layer: LayerPlan, acc_step: Floats) -> Solution:
+    def _rescaled(self, block: Block, layer: LayerPlan, acc_step: Floats, wider: float = 1.0) -> Solution:
         """An accumulator whose step nothing can widen: a free output step follows it exactly, a given one by the closest multiplier."""
         if layer.output_bits is None:
             return Solution(Format(32, True, acc_step), acc_step)
-        need = self.needs[block.output]
+        need = self.needs[block.output] * wider
         step = self.given.get(block.output) if block.output in self.bound or acc_step.size > len(need) else None
         if step is None:
             return _solution(layer, self.scheme.free(acc_step, need, numerics.ANY), acc_step)

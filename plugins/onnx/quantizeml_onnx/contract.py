@@ -24,7 +24,7 @@ BASES = {
     "upsample2d": "QuantizedUpsample2D", "normalize": "QuantizedLayerNormalization", "attention": "QuantizedAttention",
     "embed": "QuantizedEmbedding", "shift_attention": "QuantizedShiftAttention", "mad_normalize": "QuantizedMadNormalization",
     "buffer": "QuantizedFrameBuffer", "recurrent": "QuantizedStatefulRecurrent", "local_response": "QuantizedLocalResponse",
-    "softmax": "QuantizedSoftmax", "matmul": "QuantizedMatMul",
+    "softmax": "QuantizedSoftmax", "lookup": "QuantizedLookup", "matmul": "QuantizedMatMul",
 }
 
 #: function parameter -> (array of the integer block, suffix of the initializer's name)
@@ -34,7 +34,7 @@ PARAMETERS = {
     "LUT_values": ("table", "_LUT"), "max_value": ("bound", "_max_value"), "Xs": ("x_shift", "_x1_shift"), "Ys": ("y_shift", "_x2_shift"),
     "Offset": ("offset", "_offset"), "SquareScale": ("square_multiplier", "_M_square"), "SquareShift": ("square_shift", "_S_square"),
     "ScoreScale": ("score_multiplier", "_M_score"), "ScoreShift": ("score_shift", "_S_score"),
-    "Mask": ("mask", "_mask"), "Table": ("entries", "_table"), "Turn": ("coefficients", "_A"), "Channels": ("channels", "_channels"),
+    "Mask": ("mask", "_mask"), "Table": ("entries", "_table"), "Entries": ("entries", "_entries"), "Turn": ("coefficients", "_A"), "Channels": ("channels", "_channels"),
     "Epsilon": ("epsilon", "_epsilon"), "Scale": ("multiplier", "_M"), "Shift": ("shift", "_S_out"),
 }
 
@@ -42,7 +42,7 @@ PARAMETERS = {
 UNWEIGHTED = {"input": ("scale", "zp"), "resume": ("scale", "zp"), "add": ("Xs", "Ys"), "concat": (), "select": ("Channels",),
               "normalize": ("Epsilon",), "attention": ("ScoreScale", "ScoreShift", "Mask"),
               "shift_attention": ("ScoreScale", "ScoreShift"), "buffer": (), "local_response": ("Offset", "SquareScale", "SquareShift"),
-              "mad_normalize": (), "embed": ("Table",), "recurrent": ("Turn",),
+              "mad_normalize": (), "embed": ("Table",), "lookup": ("Entries",), "recurrent": ("Turn",),
               "softmax": ("ScoreScale", "ScoreShift"), "matmul": ()}
 
 
@@ -66,7 +66,7 @@ def op_type(block: Block, base: str) -> str:
     parts = [BASES[base], "Flatten" if block.flatten else "", "Biased" if "bias" in block.arrays else ""]
     if block.pool and base != "pool2d":
         parts.append({"max": "MaxPool", "gap": "GlobalAvgPool"}[block.pool.kind])
-    if block.activation:
+    if block.activation and base != "lookup":
         clipped = "ReLUClipped" if "bound" in block.arrays else "ReLU"
         parts.append("LUT" if block.activation.is_table else clipped)
     return "".join(parts) + ("Scaled" if "shift" in block.arrays else "")
@@ -99,6 +99,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
         "a tensor from float operations": block.kind == "resume",
         "a product of two tensors": block.kind == "multiply",
         "average pooling over windows": block.kind == "pool2d",
+        "a function of bytes": block.kind == "lookup",
         "an embedding of tokens": block.kind == "embed",
         "an attention": block.kind in ("attention", "shift_attention"),
         "a local response normalization": block.kind == "local_response",

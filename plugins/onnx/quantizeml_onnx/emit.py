@@ -96,6 +96,9 @@ def _attributes(program: Program, block: Block, call: contract.Call) -> dict[str
         attributes["window"] = block.window
     if block.kind == "matmul" and block.perm:
         attributes["perm"] = list(block.perm)
+    if block.kind == "lookup" and block.activation is not None:
+        attributes |= {name: value for name, value in vars(block.activation).items() if value is not None}
+        attributes |= {"zeros": [int(z) for z in block.arrays["zeros"]]} if "zeros" in block.arrays else {}
     if block.kind == "buffer":
         attributes["frames"] = block.frames
     if block.pool and block.pool.kind != "gap":

@@ -269,6 +269,17 @@ def _embed(program: Program, block: Block) -> Body:
     return _ended(program, block, lines, reach, f"p{pixels}t{length}")
 
 
+def _lookup(program: Program, block: Block) -> Body:
+    """One row of integers is looked up by GatherElements; where each channel has its own entries, they lie one behind the other."""
+    channels, rank = len(block.arrays["entries"]), len(program.shapes[block.output])
+    several = [f"first = Constant <value_ints = {[256 * c for c in range(channels)]}> ()", f"fs = Constant <value_ints = {[-1, *[1] * (rank - 2)]}> ()",
+               "f0 = Cast <to = 6> (first)", "f1 = Reshape (f0, fs)", "i = Add (b, f1)"]
+    lines = ["x = Cast <to = 6> (X)", "half = Constant <value = int32 {128}> ()", "b = Add (x, half)", *(several if channels > 1 else ["i = Identity (b)"]),
+             "row = Constant <value_ints = [-1]> ()", "flat = Reshape (i, row)", "all = Reshape (Entries, row)", "found = GatherElements (all, flat)",
+             "size = Shape (X)", "Z = Reshape (found, size)"]
+    return Body(f"c{channels}_{rank}" if channels > 1 else "", tuple(lines))
+
+
 def _local_response(program: Program, block: Block) -> Body:
     return _ended(program, block, *response.lines(program, block))
 
@@ -354,7 +365,7 @@ def _add_reach(program: Program, block: Block) -> tuple[np.ndarray, np.ndarray]:
 BODIES: Mapping[str, Callable[[Program, Block], Body]] = {
     "input": _input, "resume": _resume, "conv2d": conv, "conv_transpose2d": transposed, "depthwise2d": conv, "dense": _dense, "add": _add,
     "concat": _concat, "multiply": _multiply, "attention": _attention, "shift_attention": _shift_attention,
-    "mad_normalize": _mad_normalize, "embed": _embed, "normalize": _normalize, "pool2d": _average_pool, "select": _select, "upsample2d": _upsample,
+    "mad_normalize": _mad_normalize, "embed": _embed, "lookup": _lookup, "normalize": _normalize, "pool2d": _average_pool, "select": _select, "upsample2d": _upsample,
     "local_response": _local_response, "buffer": _buffer, "recurrent": _recurrent, "softmax": _softmax,
     "matmul": _matmul,
 }

@@ -64,8 +64,8 @@ class _Reader:
             node.name, _KINDS[base], tuple(renamed.get(i, i) for i, p in zip(node.input, names, strict=True) if p in ("X", "Y", "V")),
             renamed.get(node.output[0], node.output[0]), strides=tuple(attributes.get("strides", (1, 1))), pads=tuple(int(pads[i]) for i in (2, 3, 6, 7)),
             groups=int(attributes.get("groups", 1)), frames=int(attributes.get("frames", 1)), window=int(attributes.get("window", 1)),
-            flatten="Flatten" in tail, perm=tuple(attributes.get("perm", ())), activation=_activation(tail),
-            pool=_pool(tail, attributes, _KINDS[base]), arrays=_arrays(given, fmt, "Scaled" in tail),
+            flatten="Flatten" in tail, perm=tuple(attributes.get("perm", ())), activation=_activation(tail, attributes),
+            pool=_pool(tail, attributes, _KINDS[base]), arrays=_arrays(given, fmt, "Scaled" in tail) | _zeros(attributes),
         )
         return block, fmt
 
@@ -81,10 +81,16 @@ def _format(tail: str, attributes: Mapping[str, Any], given: Mapping[str, np.nda
     return Format(bits, bool(attributes.get("output_signed", 1)), step)
 
 
-def _activation(tail: str) -> Activation | None:
+def _activation(tail: str, attributes: Mapping[str, Any]) -> Activation | None:
+    if "name" in attributes:
+        return Activation(attributes["name"].decode(), attributes.get("bound"), attributes.get("alpha"))
     if "LUT" in tail:
         return Activation("table")
     return Activation("relu") if "ReLU" in tail else None
+
+
+def _zeros(attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {"zeros": np.array(attributes["zeros"], np.int64)} if "zeros" in attributes else {}
 
 
 def _pool(tail: str, attributes: Mapping[str, Any], kind: str) -> Pool | None:

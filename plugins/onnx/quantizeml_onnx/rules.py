@@ -7,6 +7,7 @@
     concat                Concat of two tensors
     attention, embed      Attention;  Tokens: functions that the rewrites find in what exporters spell out
     buffer                FrameBuffer: the frames of a convolution over time (`frames`)
+    lookup                one of `TABLES` alone, where the target looks bytes up
     local_response        LRN of exponent 3/4 [Relu | Clip]
     softmax, matmul       Softmax over the channels, where something goes on behind it;  Product, TurnedProduct of two sequences [Relu | Clip]
     multiply              Mul of two tensors [Relu | Clip]
@@ -73,6 +74,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("depthwise2d", P("Conv", guards.depthwise) >> POST, partial(_convolution, "depthwise2d")),
         rule("embed", P("Tokens"), _embed),
         rule("identity", ALONE, _identity),
+        rule("lookup", TABLE, _lookup),
         rule("local_response", P("LRN", guards.local_response) >> P.opt(RELU), _local_response),
         rule("multiply", P("Mul", guards.product) >> P.opt(RELU), _multiply),
         rule("normalize", P("Transpose", guards.to_last) >> P("LayerNormalization", guards.bare) >> P("Transpose", guards.to_first) >> P.opt(RELU), _normalize),
@@ -97,11 +99,18 @@ def _convolution(kind: str, target: Target, match: Match) -> Block | Miss:
 
 def _transposed(target: Target, match: Match) -> Block | Miss:
     conv, view, table = match.nodes[0], match.view, match.find(*TABLES) is not None
-    if refusal := target.lacks({"conv_transpose2d": True, "activation.table": table}):
+    if refusal := target.lacks({"conv_transpose2d": True, "activation.table": table}) or _looks_up(target, match):
         return Miss(refusal)
     arrays = _weights(view, conv, (1, 0, 2, 3))
     return Block(conv.name, "conv_transpose2d", match.inputs, match.output, strides=ints(conv, "strides", (1, 1)),
                  pads=guards.transposed_pads(view, conv), arrays=arrays, **_post(match))
+
+
+def _lookup(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    if not target.can("byte_table"):
+        return Miss("the target applies tables to accumulators")
+    return Block(node.name, "lookup", match.inputs, match.output, activation=_activation(match))
 
 
 def _identity(target: Target, match: Match) -> Block | Miss:
@@ -127,11 +136,16 @@ def _unfit(kind: str, target: Target, match: Match) -> str | None:
     }
     if table and pool and pool.kind == "max":
         return f"max pooling and a table activation ({table.op}) do not fit into one block"
-    return target.lacks(needed)
+    return target.lacks(needed) or _looks_up(target, match)
+
+
+def _looks_up(target: Target, match: Match) -> str | None:
+    """A function gets a block of its own where bytes are looked up. That of a last dense layer stays with it, which keeps its accumulators."""
+    return "the target looks bytes up, in a block of their own" if target.can("byte_table") and match.find(*TABLES) else None
 
 
 def _averages(target: Target, match: Match) -> str | None:
-    """A global average gets a block of its own where that is faster: not behind a table, whose accumulators do not leave bytes."""
+    """A global average gets a block of its own where that is faster: not behind a table of accumulators, which does not leave bytes."""
     alone = target.can("byte_average") and _pool(match) == Pool("gap") and not match.find(*TABLES)
     return "the target averages bytes, in a block of their own" if alone else None
 
@@ -144,7 +158,8 @@ def _post(match: Match) -> dict[str, Any]:
 
 def _dense(target: Target, match: Match) -> Block | Miss:
     gemm, table = match.find("Gemm"), match.find(*TABLES) is not None
-    if refusal := guards.gemm(match.view, gemm) or target.lacks({"activation.table": table, "dense.table": table}):
+    inside = match.output not in match.view.outputs()
+    if refusal := guards.gemm(match.view, gemm) or target.lacks({"activation.table": table, "dense.table": table}) or inside and _looks_up(target, match):
         return Miss(refusal)
     rank = len(match.view.shape(match.inputs[0]) or (None, None))
     return Block(gemm.name, "dense", match.inputs, match.output, flatten=rank > 2, arrays=_weights(match.view, gemm), **_post(match))

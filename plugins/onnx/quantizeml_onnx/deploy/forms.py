@@ -3,7 +3,9 @@
     conv2d, depthwise2d     QLinearConv [MaxPool] [Clip]       one float32 product, rounded to even: proven equal, but for ties of signed outputs
                             MatMulInteger [MatMul] ...         a global average, alone or behind one pixel: int32 sums, requantized in float64
     dense                   QGemm; in floats where accumulators leave the network
+    multiply                QLinearMul where one ratio for all channels is clear of ties
     add                     QLinearAdd of operands and sum of one step, else QLinearConv over both operands, as in `quantizeml_onnx.addition`
+    lookup                  DequantizeLinear, the function, QuantizeLinear where no entry is near a tie; GatherElements
     concat, select, upsample2d, and convolutions that change nothing: bytes are moved
 """
 
@@ -16,12 +18,14 @@ import onnx
 
 from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
+from quantizeml_core.clearance import products_are_clear
 from quantizeml_core.program import Program
 from quantizeml_core.solve import convolution_area
 
 from .. import addition, body
 from ..convolution import may_rise
 from ..unchanged import unchanged
+from . import functions
 from .graph import MIDDLE, Graph
 
 Form = Callable[[Graph, Block], bool]
@@ -322,12 +326,33 @@ def _clipped(g: Graph, block: Block, y: str, low: int, high: int) -> None:
         g.node("Clip", y, *(g.scalar(end, np.uint8) for end in (low, high)), output=g.names[block.output])
 
 
+def multiply(g: Graph, block: Block) -> bool:
+    """QLinearMul, which has one ratio for all channels and adds the zero point before it rounds."""
+    if not {"multiplier", "shift"} <= block.arrays.keys() or "bound" in block.arrays:
+        return False
+    low, high = (int(v) for v in block.arrays["range"])
+    low = low if block.activation is None else 0
+    multiplier, shift = (block.arrays[n].astype(np.int64) for n in ("multiplier", "shift"))
+    if not products_are_clear(multiplier, shift, g.program.input_range(block), g.program.input_range(block, 1), low, high):
+        return False
+    (x, y), one, zero = block.inputs, g.scalar(1, np.float32), g.zeros[block.output]
+    ratio = numerics.multiplier_value(multiplier, shift).astype(np.float32).flat[0]
+    y = g.node("QLinearMul", g.names[x], g.constant(f"{block.name}/ratio", ratio), g.zero(x), g.names[y], one, g.zero(y), one, g.zero(block.output), domain="com.microsoft")
+    _clipped(g, block, y, low + zero, high + zero)
+    return True
+
+
 def concat(g: Graph, block: Block) -> bool:
     g.node("Concat", *(g.names[t] for t in block.inputs), output=g.names[block.output], axis=1)
     return True
 
 
 def select(g: Graph, block: Block) -> bool:
+    """A Slice where the channels are neighbours: onnxruntime moves Transposes behind it, but not behind a Gather."""
+    channels = block.arrays["channels"]
+    if np.array_equal(channels, np.arange(channels[0], channels[0] + len(channels))):
+        g.node("Slice", g.names[block.inputs[0]], *(g.ints((int(n),)) for n in (channels[0], channels[0] + len(channels), 1)), output=g.names[block.output])
+        return True
     g.node("Gather", g.names[block.inputs[0]], g.constant(f"{block.name}/channels", block.arrays["channels"]), output=g.names[block.output], axis=1)
     return True
 
@@ -355,5 +380,5 @@ def entry(g: Graph, block: Block) -> bool:
 
 
 FORMS: Mapping[str, Form] = {
-    "input": entry, "conv2d": conv, "depthwise2d": conv, "dense": dense, "add": add, "concat": concat, "select": select, "upsample2d": upsample,
+    "input": entry, "lookup": functions.form, "multiply": multiply, "conv2d": conv, "depthwise2d": conv, "dense": dense, "add": add, "concat": concat, "select": select, "upsample2d": upsample,
 }

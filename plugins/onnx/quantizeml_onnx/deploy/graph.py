@@ -65,7 +65,7 @@ class Graph:
     def constant(self, name: str, value: np.ndarray) -> str:
         """A constant of its own."""
         made = self.free(name)
-        self.constants[made] = numpy_helper.from_array(np.ascontiguousarray(value), made)
+        self.constants[made] = numpy_helper.from_array(np.asarray(value, order="C"), made)
         return made
 
     def scalar(self, value: float, dtype: type) -> str:
