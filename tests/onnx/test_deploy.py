@@ -261,6 +261,15 @@ def test_the_way_is_chosen_when_the_file_is_loaded(tmp_path: Path) -> None:
     assert not any(n.op_type == "If" for n in onnx.load(tmp_path / "loaded.onnx").graph.node)
 
 
+@pytest.mark.parametrize("name", ["detector", "mobilenet_v3"])
+def test_onnxruntime_may_be_told_to_be_precise(name: str) -> None:
+    model = ZOO[name].build(ZOO[name].small)
+    x = samples(model, 8)
+    form = deployed(quantize_model(model, samples=x, target="cpu").model)
+    usual, precise = (trained.session(form, precise=p).run(None, {"input": x[:1]}) for p in (False, True))
+    assert all(np.array_equal(a, b) for a, b in zip(usual, precise, strict=True))
+
+
 def test_what_stays_float_stays() -> None:
     model = network("(float[N,3,8,8] x) => (float[N,4,6,6] y) <float[4,3,3,3] w> { c = Conv(x, w) r = Relu(c) y = Softmax<axis=1>(r) }")
     x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)

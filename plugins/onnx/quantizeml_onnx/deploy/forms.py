@@ -176,7 +176,7 @@ def _image_sums(g: Graph, block: Block) -> str:
     """The integers of each image summed, (N, C), by a product with ones."""
     images = g.node("Reshape", g.names[block.inputs[0]], g.ints((0, len(block.arrays["weight"]), -1)))
     ones = g.constant(f"{block.name}/ones", np.ones((_area(g, block), 1), np.int8))
-    return g.node("Squeeze", g.node("MatMulInteger", images, ones, g.zero(block.inputs[0]), g.scalar(0, np.int8)), g.ints((2,)))
+    return g.node("Squeeze", g.node("MatMulInteger", images, ones, g.zero(block.inputs[0]), g.nil(block.name)), g.ints((2,)))
 
 
 def _total(g: Graph, block: Block, sums: str, wide: bool) -> str:
@@ -299,7 +299,7 @@ def add(g: Graph, block: Block) -> bool:
     raised = g.zeros[block.output]
     bias = [g.constant(f"{block.name}/bias", (raised * power).astype(np.int32))] if raised else []
     pair = g.node("Concat", x, y, axis=2)
-    sums = g.node("QLinearConv", pair, one, g.zero(block.inputs[0]), weight, ratio, g.scalar(0, np.int8), one, g.scalar(0, np.uint8), *bias,
+    sums = g.node("QLinearConv", pair, one, g.zero(block.inputs[0]), weight, ratio, g.nil(block.name), one, g.scalar(0, np.uint8), *bias,
                   group=channels, kernel_shape=[2, 1], dilations=[rows or 1, 1])
     if rows:
         _clipped(g, block, sums, low + raised, high + raised)

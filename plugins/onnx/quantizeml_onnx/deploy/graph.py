@@ -90,6 +90,10 @@ class Graph:
         """A shared number as a vector."""
         return self.constant(f"{scalar}_{count}", np.repeat(numpy_helper.to_array(self.constants[scalar]), count))
 
+    def nil(self, name: str) -> str:
+        """The zero point of signed weights. Each has its own: told to be precise (`session.x64quantprecision`), onnxruntime replaces it with them, and fails where it is shared."""
+        return self.constant(f"{name}/nil", np.zeros((), np.int8))
+
     def product(self, op: str, name: str, integers: np.ndarray, top: int, inputs: Callable[[str, str], Sequence[str]],
                 kind: int = onnx.TensorProto.UINT8, groups: int = 1, **more: Any) -> str:
         """An operator on bytes up to `top` and these weights: both ways of `pairs` where products could saturate.
@@ -100,8 +104,8 @@ class Graph:
         """
         weight = self.constant(f"{name}/weight", integers.astype(np.int8))
         if not pairs.saturate(integers, groups, top):
-            return self.node(op, *inputs(weight, self.scalar(0, np.int8)), **more)
-        ways = {"then_branch": self._way("signed", kind, lambda: self.node(op, *inputs(weight, self.scalar(0, np.int8)), **more)),
+            return self.node(op, *inputs(weight, self.nil(name)), **more)
+        ways = {"then_branch": self._way("signed", kind, lambda: self.node(op, *inputs(weight, self.nil(name)), **more)),
                 "else_branch": self._way("unsigned", kind, lambda: self.node(op, *inputs(self._moved(weight), self.scalar(MIDDLE, np.uint8)), **more))}
         return self.node("If", self._exact(), **ways)
 
