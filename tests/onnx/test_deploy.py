@@ -138,6 +138,14 @@ def test_functions_of_bytes_in_the_file(looked_up: tuple[str, onnx.ModelProto, V
     assert differences(program, feeds, lambda given: boundaries(model, given)) == ()
 
 
+def test_nothing_is_kept_that_nobody_reads() -> None:
+    """onnxruntime would warn of each when it loads the file."""
+    model = network("(float[N,3,8,8] x) => (float[N,4,6,6] y) <float[4,3,3,3] w> { c = Conv(x, w) y = HardSwish(c) }")
+    graph = deployed(quantize_model(model, samples=np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)).model).graph
+    read = {t for n in graph.node for inner in (n, *(m for a in n.attribute for m in a.g.node)) for t in inner.input}
+    assert {t.name for t in graph.initializer} <= read
+
+
 def test_silu_is_one_operator() -> None:
     model = network("(float[N,3,8,8] x) => (float[N,4,6,6] y) <float[4,3,3,3] w, float[4,4,1,1] v> { c = Conv(x, w) s = Sigmoid(c) m = Mul(c, s) y = Conv(m, v) }")
     x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)

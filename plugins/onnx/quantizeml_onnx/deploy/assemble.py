@@ -85,15 +85,19 @@ def _dequantize(g: Graph, node: onnx.NodeProto, ends: dict[str, str]) -> None:
 
 
 def _assembled(model: onnx.ModelProto, g: Graph) -> onnx.ModelProto:
-    used = {t for n in g.nodes for t in _reads(n)} | {o.name for o in model.graph.output}
-    kept = [t for t in (*model.graph.initializer, *g.constants.values()) if t.name in used]
-    graph = helper.make_graph(g.nodes, model.graph.name, list(model.graph.input), list(model.graph.output), kept)
+    constants = [*model.graph.initializer, *g.constants.values()]
+    graph = helper.make_graph(g.nodes, model.graph.name, list(model.graph.input), list(model.graph.output), constants)
     called = {(n.domain, n.op_type) for n in g.nodes}
     functions = [f for f in model.functions if (f.domain, f.name) in called]
     imports = [o for o in model.opset_import if o.domain in {n.domain for n in g.nodes} | {""}]
     imports += [MICROSOFT] if any(n.domain == MICROSOFT.domain for n in g.nodes) and all(o.domain != MICROSOFT.domain for o in imports) else []
     made = helper.make_model(graph, functions=functions, opset_imports=imports, ir_version=model.ir_version, producer_name=model.producer_name)
-    return inliner.inline_local_functions(made) if functions else made
+    written = inliner.inline_local_functions(made) if functions else made
+    used = {t for n in written.graph.node for t in _reads(n)} | {o.name for o in written.graph.output}
+    kept = [t for t in written.graph.initializer if t.name in used]
+    del written.graph.initializer[:]
+    written.graph.initializer.extend(kept)
+    return written
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
