@@ -107,8 +107,8 @@ def test_nothing_is_clipped_in_front_of_depthwise_convolutions_on_a_cpu() -> Non
 
 
 FUNCTIONS = {
-    "Sigmoid": "Sigmoid", "Tanh": "Tanh", "Elu<alpha=0.7>": "Elu", "LeakyRelu<alpha=0.1>": "LeakyRelu", "HardSwish": "HardSigmoid",
-    'Gelu<approximate="tanh">': "Gelu", "Gelu": "Gelu",
+    "Sigmoid": "Sigmoid", "Tanh": "Tanh", "Elu<alpha=0.7>": "Elu", "LeakyRelu<alpha=0.1>": "LeakyRelu", "HardSwish": "HardSwish",
+    'Gelu<approximate="tanh">': "FastGelu", "Gelu": "Gelu",
 }
 
 

@@ -15,28 +15,24 @@ from quantizeml_core.blocks import Activation, Block
 
 from .graph import Graph
 
+MICROSOFT = "com.microsoft"
 Nodes = Callable[[Graph, Activation, str], str]
-
-
-def _gated(op: str, **attributes: float) -> Nodes:
-    return lambda g, a, x: g.node("Mul", x, g.node(op, x, **attributes))
 
 
 def _clip(g: Graph, activation: Activation, x: str) -> str:
     return g.node("Clip", x, *(g.constant(f"{x}/end", np.float32(end)) for end in (activation.alpha, activation.bound)))
 
 
-SIXTH = {"alpha": 1 / 6, "beta": 0.5}
 NODES: Mapping[str, Nodes] = {
     "clip": _clip,
     "elu": lambda g, a, x: g.node("Elu", x, alpha=a.alpha),
-    "gelu": lambda g, a, x: g.node("Gelu", x),
-    "gelu_tanh": lambda g, a, x: g.node("Gelu", x, approximate="tanh"),
-    "hard_sigmoid": lambda g, a, x: g.node("HardSigmoid", x, **SIXTH),
-    "hard_swish": _gated("HardSigmoid", **SIXTH),
+    "gelu": lambda g, a, x: g.node("Gelu", x, domain=MICROSOFT),
+    "gelu_tanh": lambda g, a, x: g.node("FastGelu", x, domain=MICROSOFT),
+    "hard_sigmoid": lambda g, a, x: g.node("HardSigmoid", x, alpha=1 / 6, beta=0.5),
+    "hard_swish": lambda g, a, x: g.node("HardSwish", x),
     "leaky_relu": lambda g, a, x: g.node("LeakyRelu", x, alpha=a.alpha),
     "sigmoid": lambda g, a, x: g.node("Sigmoid", x),
-    "swish": lambda g, a, x: g.node("QuickGelu", x, domain="com.microsoft", alpha=1.0),
+    "swish": lambda g, a, x: g.node("QuickGelu", x, domain=MICROSOFT, alpha=1.0),
     "tanh": lambda g, a, x: g.node("Tanh", x),
 }
 
