@@ -1,6 +1,6 @@
 """What quantization costs on samples that did not calibrate: signal over error at each output of the zoo's networks, ours and onnxruntime's.
 
-    python -m benchmarks.noise [NET ...] [--counts N ...] [--seeds SEED ...] [--json FILE]
+    python -m benchmarks.noise [NET ...] [--counts N ...] [--seeds SEED ...] [--target NAME] [--json FILE]
     python -m benchmarks.noise --model FILE.onnx --samples CALIBRATION.npz --held OTHERS.npz
 
 Both quantizers see the same samples and are judged on the same other ones: for the zoo (its random weights rescaled, `zoo/statistics.py`) 16 images of another
@@ -98,13 +98,13 @@ def modern(model: onnx.ModelProto) -> onnx.ModelProto:
     return model if model.opset_import[0].version >= OPSET else convert_version(model, OPSET)
 
 
-def heads(case: Case, counts: Sequence[int], scratch: Path) -> Iterator[Head]:
+def heads(case: Case, counts: Sequence[int], scratch: Path, target: str) -> Iterator[Head]:
     """A row for each count and output."""
     file = scratch / "float.onnx"
     onnx.save(case.model, file)
     real = outputs(file, case.held)
     for count in counts:
-        made = ours(file, case.samples[:count], scratch)
+        made = ours(file, case.samples[:count], scratch, target=target)
         mine = outputs(made, case.held) if made else [np.full_like(f, np.nan) for f in real]
         theirs = outputs(peers.quantize_with_onnxruntime(file, case.samples[:count], scratch / "qdq.onnx"), case.held)
         for value, f, a, b in zip(case.model.graph.output, real, mine, theirs, strict=True):
@@ -173,7 +173,7 @@ def main() -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
     for found in cases(args):
         with tempfile.TemporaryDirectory() as scratch:
-            rows += heads(found, [n for n in args.counts if n <= len(found.samples)], Path(scratch))
+            rows += heads(found, [n for n in args.counts if n <= len(found.samples)], Path(scratch), args.target)
     rows = averaged(rows)
     console.print(table(rows))
     if args.json:
@@ -185,6 +185,7 @@ def _arguments() -> Any:
     parser.add_argument("nets", nargs="*", default=[*ZOO, *DEFAULT_NETS], metavar="NET")
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS, help="numbers of calibration samples")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0,), help=f"choices of calibration samples; not {HELD_SEED}, which judges, nor {LEVEL_SEED}")
+    parser.add_argument("--target", default="generic", help="of our quantizer")
     parser.add_argument("--model", type=Path, help="a float network of one's own, with")
     parser.add_argument("--samples", type=Path, help="samples that calibrate")
     parser.add_argument("--held", type=Path, help="and samples that judge")

@@ -58,7 +58,7 @@ def conv(g: Graph, block: Block) -> bool:
     scale = _lifted(block) if rises else ratios(g.program, block, reach)
     padded = None if scale is None else _padded(g, block)
     if scale is None or padded is None:
-        return False
+        return _one_pixel(g, block, reach)
     x, zero, pads, extra = padded
     bias = block.arrays.get("bias", np.zeros(1, np.int64)) + extra + (numerics.raised(block.arrays["multiplier"], block.arrays["shift"]) if rises else 0)
     zero_out = g.scalar(0, np.uint8) if rises else g.zero(block.output)
@@ -156,14 +156,27 @@ def averaged(g: Graph, block: Block) -> bool:
     if _is_mean(block):
         _divided(g, block, _image_sums(g, block), weight.reshape(-1).astype(np.float64))
         return True
-    plain = weight.shape[2:] == (1, 1) and block.groups == 1 and block.strides == (1, 1) and not any(block.pads)
-    furthest = max(-int(reach[0].min()), int(reach[1].max())) + int(np.abs(_bias(block)).max())
-    if not plain or furthest >= 2**31:
+    if not _is_product(block, reach):
         return False
     pixels = g.node("Reshape", g.node("Transpose", g.names[block.inputs[0]], perm=[0, 2, 3, 1]), g.ints((0, -1, weight.shape[1])))
     sums = _held(g, block, _sums(g, block, pixels, weight[:, :, 0, 0]))
     _divided(g, block, _total(g, block, sums, wide=_leaves_int32(g, block, reach)))
     return True
+
+
+def _one_pixel(g: Graph, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> bool:
+    """A convolution of an image of one pixel, as behind an average, whose ratios float32 does not hold: it is small, and requantized in float64."""
+    if g.program.shapes[block.inputs[0]][2:] != (1, 1) or block.pool is not None or not _is_product(block, reach):
+        return False
+    rows = g.node("Flatten", g.names[block.inputs[0]], axis=1)
+    _divided(g, block, _held(g, block, _sums(g, block, rows, block.arrays["weight"][:, :, 0, 0])))
+    return True
+
+
+def _is_product(block: Block, reach: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether a convolution is a product over channels, in 32 bits with and without its bias."""
+    plain = block.arrays["weight"].shape[2:] == (1, 1) and block.groups == 1 and block.strides == (1, 1) and not any(block.pads)
+    return plain and max(-int(reach[0].min()), int(reach[1].max())) + int(np.abs(_bias(block)).max()) < 2**31
 
 
 def _is_mean(block: Block) -> bool:
