@@ -98,11 +98,18 @@ def _largest(weight: np.ndarray) -> np.ndarray:
 def _saturated(program: Program, feeds: Batch, random: bool) -> Iterator[Finding]:
     for block, values in program.sequence(feeds):
         fmt = program.formats[block.output]
-        if fmt.bits > 8 or block.kind in ENTRIES | MOVES:
+        if fmt.bits > 8 or block.kind in ENTRIES | MOVES | {"lookup"}:  # a function has the range that its input leaves it
             continue
-        low, high = fmt.range
-        from_zero = block.activation or may_saturate(block, (b for b in program.blocks if block.output in b.inputs))  # whose ReLU may be its saturation (`centre`)
-        ends = values == high if from_zero else (values == high) | (values == low)
-        if (share := float(ends.mean())) > SATURATION:
+        lost = np.isin(values, _ends(program, block))
+        if (share := float(lost.mean())) > SATURATION:
             kind = "random" if random else "given"
             yield Finding("QML102", "warning", block.name, f"{100 * share:.1f} % of its outputs saturate on the {kind} samples", "Calibrate with more real samples")
+
+
+def _ends(program: Program, block: Block) -> list[int]:
+    """The integers at which something is lost: not where a ReLU is the saturation (`centre`), nor where all that read it are functions, and flat there."""
+    (low, high), readers = program.formats[block.output].range, [b for b in program.blocks if block.output in b.inputs]
+    if readers and all(b.kind == "lookup" for b in readers):
+        tables = np.concatenate([b.arrays["entries"] for b in readers])
+        return [end for end, (outer, inner) in ((low, (0, 1)), (high, (-1, -2))) if (tables[:, outer] != tables[:, inner]).any()]
+    return [high] if block.activation or may_saturate(block, readers) else [low, high]

@@ -33,3 +33,18 @@ def test_weights(weight: list[list[int]], codes: list[str]) -> None:
 def test_ranges(ends: list[list[float]] | None, found: list[tuple[str, str]]) -> None:
     findings = inspect_config({"conv": {"output_quantizer": {"range": ends}}, "fc": {"buffer_bitwidth": 32}})
     assert [(f.severity, f.message[:6]) for f in findings] == found
+
+
+@pytest.mark.parametrize(("flat_below", "flat_above", "told"), [(True, True, 0.0), (True, False, 0.25), (False, True, 0.25), (False, False, 0.5)])
+def test_nothing_is_lost_where_a_function_is_flat(flat_below: bool, flat_above: bool, told: float) -> None:
+    """A quarter of the values saturates at either end."""
+    entries = np.arange(-128, 128)[None].astype(np.int8)
+    entries[0, :2], entries[0, -2:] = (-128, -128 if flat_below else -127), (127 if flat_above else 126, 127)
+    program = dense([[127, 0], [0, 127]])
+    linear = program.blocks[1].with_arrays(multiplier=np.array([128]), shift=np.array([7]), range=np.array([-128, 127]))
+    function = Block("f", "lookup", ("fc",), "f", arrays={"entries": entries})
+    formats = {**program.formats, "fc": Format(8, True, np.ones(2)), "f": Format(8, True, np.ones(1))}
+    looked_up = Program((program.blocks[0], linear, function), formats, ("f",), {**program.shapes, "f": (None, 2)})
+    x = np.array([[-5.0, 5.0], [0.0, 0.0]], np.float32)
+    found = [f.message for f in inspect_program(looked_up, GENERIC, feeds={"x": x}) if f.code == "QML102"]
+    assert found == ([f"{100 * told:.1f} % of its outputs saturate on the given samples"] if told else [])
