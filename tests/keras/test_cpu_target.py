@@ -1,4 +1,4 @@
-"""The target `cpu` in Keras: what padded depthwise layers read is left to saturation, averages are of bytes, and all three backends compute the same integers."""
+"""The target `cpu` in Keras: what padded depthwise layers read is left to saturation, averages and functions are of bytes, and all compute the same integers."""
 
 from __future__ import annotations
 
@@ -59,3 +59,43 @@ def test_trained_integers_follow(model: keras.Model) -> None:
     trained.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
     trained.fit(X, np.ones((len(X), 4)), verbose=0)
     assert differences(program(trained), {"image": X[:8]}, lambda feeds: boundaries(trained, feeds)) == ()
+
+
+@pytest.fixture(scope="module")
+def gated() -> keras.Model:
+    """Squeeze and excitation with four functions, one of them behind a dense layer, and another at the end."""
+    keras.utils.set_random_seed(4)
+    x = entry = keras.Input((16, 16, 3), name="image")
+    x = layers.Conv2D(8, 3, padding="same", activation="swish", name="first")(x)
+    y = layers.Activation("hard_silu", name="second")(layers.DepthwiseConv2D(3, padding="same")(x))
+    gate = layers.Conv2D(4, 1, activation="tanh")(layers.GlobalAveragePooling2D(keepdims=True)(y))
+    y = layers.Conv2D(8, 1)(layers.Multiply()([y, layers.Conv2D(8, 1, activation="sigmoid")(gate)]))
+    x = layers.LeakyReLU(0.1)(layers.Concatenate()([x, layers.Add()([x, y])]))
+    x = layers.Dense(6, activation="gelu")(layers.GlobalAveragePooling2D()(layers.Conv2D(12, 3, padding="same")(x)))
+    return keras.Model(entry, layers.Dense(4, activation="sigmoid", name="last")(x), name="gated")
+
+
+@pytest.fixture(scope="module")
+def looked_up(gated: keras.Model) -> Result:
+    return quantize_model(gated, samples=X, target="cpu")
+
+
+def test_functions_are_blocks_but_for_the_last(looked_up: Result) -> None:
+    functions = [b.activation.name for b in looked_up.program.blocks if b.kind == "lookup"]
+    assert functions == ["swish", "hard_swish", "tanh", "sigmoid", "leaky_relu", "gelu"] and "table" in looked_up.program.blocks[-1].arrays
+
+
+def test_functions_are_the_same_everywhere(looked_up: Result, tmp_path: Path) -> None:
+    looked_up.model.save(tmp_path / "net.keras")
+    again, file = load_model(tmp_path / "net.keras"), load_model(export(looked_up.model, tmp_path / "net.onnx"))
+    assert differences(looked_up.program, {"image": X[:8]}, lambda feeds: boundaries(again, feeds)) == ()
+    assert differences(looked_up.program, {"image": X[:8]}, lambda feeds: in_onnxruntime(file, feeds)) == ()
+
+
+def test_functions_learn(gated: keras.Model) -> None:
+    made = quantize_model(gated, samples=X, target="cpu").model
+    made.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+    before = np.array(made.get_layer("first").kernel)
+    losses = made.fit(X, np.tile([0.9, 0.1, 0.9, 0.1], (len(X), 1)), epochs=3, verbose=0).history["loss"]
+    assert losses[0] > losses[1] > losses[2] and np.abs(made.get_layer("first").kernel - before).max() > 1e-4, "through every function"
+    assert differences(program(made), {"image": X[:8]}, lambda feeds: boundaries(made, feeds)) == ()

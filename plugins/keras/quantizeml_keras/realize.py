@@ -28,6 +28,7 @@ from .layers import (
     QuantizedDepthwiseConv2D,
     QuantizedEmbedding,
     QuantizedLayerNormalization,
+    QuantizedLookup,
     QuantizedMadNormalization,
     QuantizedMatMul,
     QuantizedMultiply,
@@ -47,7 +48,7 @@ LAYERS: Mapping[str, type[QuantizedLayer]] = {
     "attention": QuantizedAttention, "shift_attention": QuantizedShiftAttention, "mad_normalize": QuantizedMadNormalization,
     "embed": QuantizedEmbedding, "normalize": QuantizedLayerNormalization, "pool2d": QuantizedAveragePooling2D,
     "upsample2d": QuantizedUpSampling2D, "buffer": QuantizedBuffer, "recurrent": QuantizedStatefulRecurrent,
-    "softmax": QuantizedSoftmax, "matmul": QuantizedMatMul,
+    "softmax": QuantizedSoftmax, "matmul": QuantizedMatMul, "lookup": QuantizedLookup,
 }
 
 

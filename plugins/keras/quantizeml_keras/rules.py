@@ -8,6 +8,7 @@
     pool2d                AveragePool [ReLU]; where the target has none, a depthwise2d of equal weights
     attention, embed      Attention;  Embed;  with powers of two: ShiftAttention
     mad_normalize         MadNormalize [ReLU]: a LayerMadNormalization without its weights
+    lookup                a table alone, where the target looks bytes up
     multiply, upsample2d  Multiply [ReLU];  UpSampling2D
     buffer, recurrent     Buffer: the frames of a convolution over time, which is a conv2d behind it;  Recurrent
     softmax, matmul       Softmax, where something goes on behind it;  MatMul [ReLU] of two sequences
@@ -64,6 +65,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         "depthwise2d": (P("DepthwiseConv2D") >> POST, _depthwise2d),
         "embed": (P("Embed"), _embed),
         "identity": (ALONE, _identity),
+        "lookup": (P("Table"), _lookup),
         "mad_normalize": (P("MadNormalize") >> P.opt(P("ReLU")), _mad_normalize),
         "multiply": (P("Multiply") >> P.opt(P("ReLU")), _multiply),
         "normalize": (P.opt(P("Flatten")) >> P("Normalize") >> P.opt(P("ReLU")), _normalize),
@@ -92,7 +94,7 @@ def _depthwise2d(target: Target, match: Match) -> Block | Miss:
 
 def _transposed(target: Target, match: Match) -> Block | Miss:
     conv = match.nodes[0]
-    if refusal := target.lacks({"conv_transpose2d": True, "activation.table": match.find("Table") is not None}):
+    if refusal := target.lacks({"conv_transpose2d": True, "activation.table": match.find("Table") is not None}) or _looks_up(target, match):
         return Miss(refusal)
     block = Block(conv.name, "conv_transpose2d", match.inputs, match.output, strides=conv.native["strides"], pads=conv.native["crops"], **_post(match))
     return block.with_arrays(weight=conv.native["kernel"].transpose(2, 3, 0, 1), bias=conv.native["bias"])
@@ -190,6 +192,13 @@ def _recurrent(target: Target, match: Match) -> Block | Miss:
     return Miss(refusal) if refusal else Block(node.name, "recurrent", match.inputs, match.output).with_arrays(coefficients=node.native["coefficients"])
 
 
+def _lookup(target: Target, match: Match) -> Block | Miss:
+    node = match.nodes[0]
+    if not target.can("byte_table"):
+        return Miss("the target applies tables to accumulators")
+    return Block(node.name, "lookup", match.inputs, match.output, activation=_table(node))
+
+
 def _identity(target: Target, match: Match) -> Block | Miss:
     """Hardware pools and activates behind a convolution only: one that changes nothing stands in."""
     refusal = _image(match)
@@ -220,7 +229,8 @@ def _dense(target: Target, match: Match) -> Block | Miss:
     if len(source) not in (2, 4) or None in source[1:]:
         return Miss(f"a flatten of the shape {source} is not supported, only of images of a known size")
     table = match.find("Table")
-    if refusal := target.lacks({"activation.table": table is not None, "dense.table": table is not None}):
+    inside = match.output not in match.view.outputs()
+    if refusal := target.lacks({"activation.table": table is not None, "dense.table": table is not None}) or inside and _looks_up(target, match):
         return Miss(refusal)
     block = Block(dense.name, "dense", match.inputs, match.output, flatten=len(source) > 2, **_post(match))
     first = source if len(source) == 2 else (source[0], source[3], source[1], source[2])
@@ -248,7 +258,12 @@ def _unfit(kind: str, target: Target, match: Match) -> str | None:
         "depthwise2d": kind == "depthwise2d",
         "depthwise2d.pool": kind == "depthwise2d" and pool is not None,
         "activation.table": table is not None,
-    })
+    }) or _looks_up(target, match)
+
+
+def _looks_up(target: Target, match: Match) -> str | None:
+    """A function gets a block of its own where bytes are looked up. That of a last dense layer stays with it, which keeps its accumulators."""
+    return "the target looks bytes up, in a block of their own" if target.can("byte_table") and match.find("Table") else None
 
 
 def _image(match: Match) -> str | None:

@@ -11,6 +11,7 @@ from .frames import QuantizedBuffer
 from .hardware_forms import QuantizedMadNormalization, QuantizedShiftAttention
 from .joins import QuantizedAdd, QuantizedConcatenate, QuantizedMultiply
 from .linear import QuantizedConv2D, QuantizedConv2DTranspose, QuantizedDense, QuantizedDepthwiseConv2D, QuantizedLinear
+from .lookup import QuantizedLookup
 from .products import QuantizedMatMul, QuantizedSoftmax
 from .recurrence import QuantizedStatefulRecurrent
 from .normalization import QuantizedLayerNormalization
@@ -20,7 +21,7 @@ __all__ = [
     "Dequantizer", "InputQuantizer", "QuantizedAdd", "QuantizedAttention", "QuantizedAveragePooling2D", "QuantizedBuffer",
     "QuantizedConcatenate", "QuantizedConv2D",
     "QuantizedConv2DTranspose", "QuantizedDense", "QuantizedDepthwiseConv2D", "QuantizedEmbedding",
-    "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedMadNormalization", "QuantizedShiftAttention", "QuantizedStatefulRecurrent",
+    "QuantizedLayer", "QuantizedLayerNormalization", "QuantizedLinear", "QuantizedLookup", "QuantizedMadNormalization", "QuantizedShiftAttention", "QuantizedStatefulRecurrent",
     "QuantizedMatMul", "QuantizedMultiply", "QuantizedSoftmax", "QuantizedUpSampling2D",
 ]
 
