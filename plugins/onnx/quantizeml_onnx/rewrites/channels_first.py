@@ -138,10 +138,10 @@ REWRITE = Rewrite("channels_first", rewrite, tuple(MOVES))
 def merge(node: ir.Node) -> Proposal | Refusal | None:
     """A 1x1 convolution takes in a depthwise one of one pixel that only 1x1 convolutions read."""
     before = producer(node.inputs[0], "Conv")
-    weight, scale = constant(operand(node, 1)), None if before is None else constant(operand(before, 1))
-    if before is None or weight is None or scale is None or not all(_pointwise(n) for n in node.inputs[0].consumers()):
+    if before is None or not _scales(before) or node.inputs[0].is_graph_output() or not all(_pointwise(n) for n in node.inputs[0].consumers()):
         return None
-    if node.inputs[0].is_graph_output() or not _scales(before, scale):
+    weight, scale = constant(operand(node, 1)), constant(operand(before, 1))
+    if weight is None or scale is None:
         return None
     bias, offset = constant(operand(node, 2)), constant(operand(before, 2))
     total = (0 if bias is None else bias) + weight[:, :, 0, 0] @ (np.zeros(len(scale)) if offset is None else offset)
@@ -154,10 +154,10 @@ def _pointwise(node: ir.Node) -> bool:
     return weight is not None and weight[2:] == (1, 1) and attribute(node, "group", 1) == 1 and not any(attribute(node, "pads", ()))
 
 
-def _scales(node: ir.Node, scale: np.ndarray) -> bool:
+def _scales(node: ir.Node) -> bool:
     """Whether a convolution multiplies each channel by a number and nothing else."""
-    plain = set(attribute(node, "strides", (1, 1))) == {1} and not any(attribute(node, "pads", ()))
-    return plain and scale.shape[1:] == (1, 1, 1) and attribute(node, "group", 1) == len(scale)
+    weight, plain = dims(operand(node, 1)), set(attribute(node, "strides", (1, 1))) == {1} and not any(attribute(node, "pads", ()))
+    return plain and weight is not None and weight[1:] == (1, 1, 1) and attribute(node, "group", 1) == weight[0]
 
 
 MERGE = Rewrite("merge_pointwise", merge, ("Conv",))

@@ -94,9 +94,15 @@ def _unnameable(output: ir.Value, replacement: object) -> str:
 def _overflow(replacement: object) -> str:
     if isinstance(replacement, Op):
         return next((reason for i in replacement.inputs if (reason := _overflow(i))), "")
-    large = isinstance(replacement, np.ndarray) and replacement.dtype == np.float64 and replacement.size \
-        and bool((np.isfinite(replacement) & (np.abs(replacement) > np.finfo(np.float32).max)).any())
-    return "a folded constant does not fit float32" if large else ""
+    return "a folded constant does not fit float32" if isinstance(replacement, np.ndarray) and _is_large(replacement) else ""
+
+
+def _is_large(array: np.ndarray) -> bool:
+    """Whether a finite number is beyond float32. The two ends tell, where both are finite."""
+    if array.dtype != np.float64 or not array.size:
+        return False
+    top = np.finfo(np.float32).max
+    return not -top <= array.min() <= array.max() <= top and bool((np.isfinite(array) & (np.abs(array) > top)).any())
 
 
 def _apply(graph: ir.Graph, proposal: Proposal, names: set[str | None]) -> None:

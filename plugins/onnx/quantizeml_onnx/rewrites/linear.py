@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .gemm import DEFAULTS, NORMAL
-from .graph import attribute, attributes, constant, is_constant, operand, producer, title
+from .graph import attribute, attributes, constant, is_constant, operand, producer, stored, title
 from .model import Op, Proposal, Refusal
 
 
@@ -35,7 +35,7 @@ def fold(linear: ir.Node, last: ir.Node, scale: np.ndarray, offset: np.ndarray) 
     """Removes `last`, an affine map (scale and offset per filter) of the output of `linear`."""
     if reason := obstacle(linear):
         return Refusal(reason)
-    x, weight = linear.inputs[0], constant(linear.inputs[1])
+    x, weight = linear.inputs[0], stored(linear.inputs[1])  # its product with float64 is one
     bias = constant(operand(linear, 2))
     folded = offset if bias is None else bias.reshape(-1) * scale + offset
     scaled = linear.inputs[1] if (scale == 1).all() else weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
