@@ -143,8 +143,8 @@ def _heard(layer: LayerPlan, readers: Sequence[Block], plan: Plan) -> LayerPlan:
 
 def _on_grid(middle: Floats, width: Floats, top: int) -> tuple[Floats, Floats]:
     """The same to the next whole number of steps, of which `top` reach to either side, half a step wider: zero is an integer then, as DequantizeLinear has it."""
-    step = width / (top - 0.5)
-    return np.rint(middle / step) * step, top * step
+    step = np.where(width > 0, width, 1.0) / (top - 0.5)
+    return np.where(width > 0, np.rint(middle / step) * step, middle), np.where(width > 0, top * step, 0.0)
 
 
 def _moved(layer: LayerPlan, offset: Floats) -> LayerPlan:

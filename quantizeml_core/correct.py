@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from .bake import integer_weight
-from .blocks import LINEAR, Block
+from .blocks import LINEAR, Block, accumulates
 from .blueprint import Blueprint
 from .calibration import Range
 from .entry import spread
@@ -53,12 +53,13 @@ def correct(blueprint: Blueprint, plan: Plan, solutions: Solutions, ranges: Mapp
 
 
 def lookup_errors(blueprint: Blueprint, solutions: Solutions, ranges: Mapping[str, Range]) -> dict[str, Floats]:
-    """Mean of f(x) - dequantize(table of x) per channel, of each function that is looked up."""
+    """Mean of f(x) - dequantize(table of x) per channel, of each function that is looked up behind sums, which are about normally distributed."""
     found: dict[str, Floats] = {}
     for block in (b for b in blueprint.blocks if b.kind == "lookup"):
-        seen, steps = ranges[block.inputs[0]], (solutions[blueprint.producer(block.inputs[0]).name].output.step, solutions[block.name].output.step)
-        if seen.deviation.size == seen.mean.size:
-            found[block.output] = mean_error(Function.of(block), *steps, seen.mean, seen.deviation)
+        source, seen = blueprint.producer(block.inputs[0]), ranges[block.inputs[0]]
+        if source is not None and source.kind in LINEAR and accumulates(source) and seen.deviation.size == seen.mean.size:
+            steps = (solutions[b.name].output.step for b in (source, block))
+            found[block.output] = mean_error(Function.of(block), *steps, seen)
     return found
 
 

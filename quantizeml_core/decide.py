@@ -73,7 +73,7 @@ def _layer(block: Block, blueprint: Blueprint, seen: Range, params: Quantization
 
 
 def _output_bits(block: Block, blueprint: Blueprint, params: QuantizationParams) -> int | None:
-    if block.kind in ENTRIES:
+    if block.kind in ENTRIES or any(reader.kind == "lookup" for reader in blueprint.consumers(block.output)):
         return 8
     last = not blueprint.consumers(block.output)
     if last and params.last_output_bits is not None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import numerics
 from .blocks import Activation, Block
+from .calibration import Range
 from .clearance import WIDER, function_is_clear
 from .numerics import Floats, Ints
 from .tables import apply
@@ -79,10 +80,15 @@ def clear_step(function: Function, step_in: Floats, need: Floats) -> Floats:
     return np.array(next(([step] for step in tried if is_clear(function, float(step_in.flat[0]), float(step))), need))
 
 
-def mean_error(function: Function, step_in: Floats, step_out: Floats, mean: Floats, deviation: Floats) -> Floats:
-    """f less what its table gives, on average over each channel of normally distributed values, (C,)."""
+def mean_error(function: Function, step_in: Floats, step_out: Floats, seen: Range) -> Floats:
+    """f less what its table gives, on average over each channel of normally distributed values within the range that was seen, (C,).
+
+    Arguments:
+        seen: of what the function reads, its mean moved already, its ends not.
+    """
     spread = np.array([NormalDist().inv_cdf((k + 0.5) / QUANTILES) for k in range(QUANTILES)])
-    x = mean[:, None] + deviation[:, None] * spread
+    low, high = (end[:, None] - function.offset for end in (seen.low, seen.high))
+    x = np.clip(seen.mean[:, None] + seen.deviation[:, None] * spread, low, high)
     table = entries(function, step_in, step_out, -HALF, HALF - 1)
     integers = look_up(table, numerics.quantize(x.T, step_in, -HALF, HALF - 1)).T
     return (apply(function.activation, x + function.offset) - function.middle - integers * step_out[:, None]).mean(axis=1)

@@ -9,6 +9,7 @@ import pytest
 
 from quantizeml_core import lookup
 from quantizeml_core.blocks import Activation, Block
+from quantizeml_core.calibration import Range
 from quantizeml_core.clearance import OF_PRODUCTS, products_are_clear
 from quantizeml_core.kernels import KERNELS
 from quantizeml_core.lookup import Function
@@ -73,11 +74,12 @@ def test_a_flat_range_is_kept() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_mean_error_is_that_of_a_normal_sample(name: str) -> None:
     function, steps = Function(Activation(name, alpha=0.1), 0.2, 0.1), (np.array([0.11]), np.array([0.07]))
-    mean, deviation = np.array([0.3, -1.0]), np.array([0.4, 2.0])
-    x = mean[:, None] + deviation[:, None] * np.random.default_rng(0).normal(size=(2, 200_000))
+    seen = Range(np.array([-1.0, -5.0]), np.array([1.0, 5.0]), mean=np.array([0.3, -1.0]), deviation=np.array([0.4, 2.0]))
+    drawn = seen.mean[:, None] + seen.deviation[:, None] * np.random.default_rng(0).normal(size=(2, 200_000))
+    x = np.clip(drawn, seen.low[:, None] - function.offset, seen.high[:, None] - function.offset)
     real = lookup.apply(function.activation, x + function.offset) - function.middle
     table = lookup.look_up(lookup.entries(function, *steps, -128, 127), np.clip(np.rint(x.T / steps[0]), -128, 127).astype(int)).T
-    found = lookup.mean_error(function, *steps, mean, deviation)
+    found = lookup.mean_error(function, *steps, seen)
     assert np.allclose(found, (real - table * steps[1]).mean(axis=1), atol=0.02 * steps[1][0])  # of 512 quantiles some ten fall into a step
 
 

@@ -21,7 +21,7 @@ from quantizeml_core.blocks import ENTRIES, LINEAR, Block
 from quantizeml_core.cli import build
 from quantizeml_core.params import QuantizationParams
 from quantizeml_core.program import Program
-from quantizeml_core.testing import differences
+from quantizeml_core.testing import decibels, differences
 from quantizeml_onnx import pairs, readback
 from quantizeml_onnx.deploy import deployed
 from quantizeml_onnx.deploy.graph import zero_points
@@ -144,6 +144,30 @@ def test_nothing_is_kept_that_nobody_reads() -> None:
     graph = deployed(quantize_model(model, samples=np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)).model).graph
     read = {t for n in graph.node for inner in (n, *(m for a in n.attribute for m in a.g.node)) for t in inner.input}
     assert {t.name for t in graph.initializer} <= read
+
+
+IN = "(float[N,3,8,8] x) => (float[N,4,4,4] y) <float[4,3,3,3] w, float[4,4,3,3] v, float[4] b>"
+ODD = {
+    "the model's input": (f"{IN} {{ s = Sigmoid(x) c = Conv(s, w) y = Conv(c, v) }}", {}, 30),
+    "nothing": (f"{IN} {{ c = Conv(x, w) s = Sigmoid(c) y = Conv(s, v) }}", {"w": np.zeros((4, 3, 3, 3))}, 30),
+    "a constant": (f"{IN} {{ c = Conv(x, w, b) s = Tanh(c) y = Conv(s, v) }}", {"w": np.zeros((4, 3, 3, 3)), "b": np.full(4, 0.7)}, 30),
+    "another function": (f"{IN} {{ c = Conv(x, w) s = HardSwish(c) t = Tanh(s) y = Conv(t, v) }}", {}, 30),
+    "the same as another": (f"{IN} {{ c = Conv(x, w) s = HardSwish(c) t = Tanh(c) a = Add(s, t) y = Conv(a, v) }}", {}, 30),
+    "large numbers": (f"{IN} {{ c = Conv(x, w, b) s = HardSwish(c) y = Conv(s, v) }}", {"b": np.full(4, 30.0)}, 30),
+    "where it is flat": (f"{IN} {{ c = Conv(x, w, b) s = HardSwish(c) y = Conv(s, v) }}", {"b": np.full(4, -30.0)}, 30),
+}
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("reads", ODD)
+def test_what_a_function_may_read(reads: str, bits: int) -> None:
+    """Signal over error of 8 bits: 34 dB where two of them stand in a row."""
+    text, arrays, least = ODD[reads]
+    model, x = network(text, opset=20, **arrays), np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
+    made = quantize_model(model, samples=x, target="cpu", qparams=QuantizationParams(output_bits=bits)).model
+    check(made, {"x": 3 * x})
+    real, found = (session(m.SerializeToString()).run(None, {"x": x})[0] for m in (model, made))
+    assert bits < 8 or decibels(real, found) > least
 
 
 def test_silu_is_one_operator() -> None:
