@@ -58,8 +58,10 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges, padding: bool = Fal
             layers[block.name] = replace(layer, low=-127 * step, high=127 * step, floor=0.0, headroom=1.0)
             block = replace(_shifted(block, offsets[block.output]), activation=None)
         elif block.kind in LINEAR and shifts:
-            readers = [reader for reader in blueprint.consumers(block.output) if reader.kind == "lookup"]
-            offsets[block.output], width = _on_grid(*_middle(_heard(layer, readers, plan)), qmax(layer.output_bits or 8)) if readers else _middle(layer)
+            readers = blueprint.consumers(block.output)
+            offsets[block.output], width = _middle(_heard(layer, readers, plan))
+            if any(reader.kind == "lookup" for reader in readers):
+                offsets[block.output], width = _on_grid(offsets[block.output], width, qmax(layer.output_bits or 8))
             layers[block.name] = replace(layer, low=-width, high=width, floor=0.0, headroom=1.0)
             block = _shifted(block, offsets[block.output])
         elif block.kind == "lookup" and shifts:
@@ -131,9 +133,11 @@ def _middle(layer: LayerPlan) -> tuple[Floats, Floats]:
 
 
 def _heard(layer: LayerPlan, readers: Sequence[Block], plan: Plan) -> LayerPlan:
-    """The range of what one function reads, less what makes no difference to it."""
+    """The range of what one function reads and nobody else, less what makes no difference to it."""
+    if len(readers) != 1 or readers[0].kind != "lookup" or readers[0].activation is None:
+        return layer
     low, high = (float(end[0]) for end in layer.extremes)
-    if len(readers) != 1 or readers[0].activation is None or low == high:
+    if low == high:
         return layer
     heard = plan.layers[readers[0].name]
     unit = float(heard.absmax.max()) / qmax(heard.output_bits or 8)

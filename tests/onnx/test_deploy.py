@@ -153,6 +153,7 @@ ODD = {
     "a constant": (f"{IN} {{ c = Conv(x, w, b) s = Tanh(c) y = Conv(s, v) }}", {"w": np.zeros((4, 3, 3, 3)), "b": np.full(4, 0.7)}, 30),
     "another function": (f"{IN} {{ c = Conv(x, w) s = HardSwish(c) t = Tanh(s) y = Conv(t, v) }}", {}, 30),
     "the same as another": (f"{IN} {{ c = Conv(x, w) s = HardSwish(c) t = Tanh(c) a = Add(s, t) y = Conv(a, v) }}", {}, 30),
+    "what others read whole": (f"{IN} {{ c = Conv(x, w) s = Tanh(c) a = Add(s, c) y = Conv(a, v) }}", {"w": np.random.default_rng(1).normal(size=(4, 3, 3, 3))}, 30),
     "large numbers": (f"{IN} {{ c = Conv(x, w, b) s = HardSwish(c) y = Conv(s, v) }}", {"b": np.full(4, 30.0)}, 30),
     "where it is flat": (f"{IN} {{ c = Conv(x, w, b) s = HardSwish(c) y = Conv(s, v) }}", {"b": np.full(4, -30.0)}, 30),
 }
