@@ -80,7 +80,7 @@ def saturates(block: Block, blueprint: Blueprint, bits: int | None, signed: bool
     inside = rectified and bits == 8 and signed and block.output not in blueprint.outputs and not pooled
     if padding and block.kind in ("conv2d", "depthwise2d") and {reader.kind for reader in readers} == {"depthwise2d"}:
         return inside
-    return inside and may_saturate(block, readers) and all(reader.kind == "local_response" or _gives_back(reader, set()) for reader in readers)
+    return inside and may_saturate(block, readers) and all(reader.kind == "local_response" or reader.kind in WHOLE and not any(reader.pads) for reader in readers)
 
 
 def _shiftable(blueprint: Blueprint, plan: Plan, padding: bool) -> set[str]:
@@ -90,16 +90,16 @@ def _shiftable(blueprint: Blueprint, plan: Plan, padding: bool) -> set[str]:
         plain = block.kind in (*LINEAR, "add") and block.activation is None and not moves(block) or block.kind == "lookup" \
             or padding and moves(block) and block.kind != "buffer"
         inside = plain and block.output not in blueprint.outputs and plan.layers[block.name].signed
-        if inside and all(_gives_back(reader, found, padding and _one_shift(block, blueprint)) for reader in blueprint.consumers(block.output)):
+        source = _unmoved(block, blueprint)
+        if inside and all(_gives_back(reader, found, source, plan, padding) for reader in blueprint.consumers(block.output)):
             found.add(block.output)
     return found
 
 
-def _one_shift(block: Block | None, blueprint: Blueprint) -> bool:
-    """Whether a tensor is moved by one number, a whole one of steps, if at all: what pads with it needs no frame of several numbers."""
-    if block is None or block.kind == "lookup":
-        return block is not None
-    return moves(block) and len(block.inputs) == 1 and _one_shift(blueprint.producer(block.inputs[0]), blueprint)
+def _unmoved(block: Block, blueprint: Blueprint) -> Block:
+    """What a tensor comes from, before all that only moves one tensor: its shift is that one's."""
+    source = blueprint.producer(block.inputs[0]) if moves(block) and len(block.inputs) == 1 else None
+    return block if source is None else _unmoved(source, blueprint)
 
 
 def _carried(block: Block, blueprint: Blueprint, offsets: Mapping[str, Floats]) -> Floats:
@@ -110,10 +110,14 @@ def _carried(block: Block, blueprint: Blueprint, offsets: Mapping[str, Floats]) 
     return wide[block.arrays["channels"]] if block.kind == "select" else wide
 
 
-def _gives_back(reader: Block, shiftable: set[str], padding: bool = False) -> bool:
-    if reader.output in shiftable and (reader.kind == "add" or moves(reader)) or reader.kind == "lookup":
+def _gives_back(reader: Block, shiftable: set[str], source: Block, plan: Plan, padding: bool) -> bool:
+    """Whether a reader takes the shift of what `source` writes back. A function takes one number for all channels; padding with one needs no frame, a whole one of steps no
+    rounding: that of a function."""
+    if reader.output in shiftable and (reader.kind == "add" or moves(reader)):
         return True
-    return reader.kind in WHOLE and (padding or not any(reader.pads))
+    if reader.kind == "lookup":
+        return source.kind in (*LINEAR, "lookup") and not plan.layers[source.name].per_axis
+    return reader.kind in WHOLE and (padding and source.kind == "lookup" or not any(reader.pads))
 
 
 def _step_from_zero(block: Block, layer: LayerPlan) -> Floats:
