@@ -2,7 +2,8 @@
 
     entries[i + 128] = clip(round_half_even((f(i step_in + offset) - middle) / step_out))          i = -128 .. 127
 
-`offset` and `middle` are what `centre` moved the tensors by. The steps are not bound to each other. Where no entry lies near a tie (`clearance`), DequantizeLinear, the function and QuantizeLinear are the table, on every processor.
+`offset` and `middle` are what `centre` moved the tensors by. The steps are not bound to each other. Where no entry lies near a tie (`clearance`), DequantizeLinear,
+the function and QuantizeLinear are the table.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from .numerics import Floats, Ints
 from .tables import apply
 
 HALF = 128
-
 #: Bits behind the point of a zero's position.
 FRACTION = 16
 #: Share of the varying part of a range that is kept on either side. Measured: none costs up to 4 dB where the two steps come close, and roundings add up; all, 1 dB.
@@ -43,14 +43,14 @@ class Function:
         assert block.activation is not None
         return cls(block.activation, *(float(block.arrays[n][0]) if n in block.arrays else 0.0 for n in ("offset", "middle")))
 
-    def values(self, step: float) -> Floats:
-        """At every integer of this step, (256,)."""
-        return apply(self.activation, np.arange(-HALF, HALF) * float(step) + self.offset) - self.middle
+    def real(self, step: float) -> Floats:
+        """f(x + offset) at every integer of this step, (256,)."""
+        return apply(self.activation, np.arange(-HALF, HALF) * float(step) + self.offset)
 
 
 def entries(function: Function, step_in: Floats, step_out: Floats, low: int, high: int) -> Ints:
     """(C, 256), or (1, 256) where all channels share their steps, whole numbers between low and high."""
-    values = np.stack([function.values(step) for step in one_or_all(step_in)])
+    values = np.stack([function.real(step) - function.middle for step in one_or_all(step_in)])
     return numerics.quantize(values, one_or_all(step_out)[:, None], low, high)
 
 
@@ -67,7 +67,7 @@ def look_up(table: Ints, x: Ints) -> Ints:
 
 def is_clear(function: Function, step_in: float, step_out: float) -> bool:
     """Whether every entry is clear of ties (`clearance`)."""
-    return function_is_clear(function.values(step_in) + function.middle, function.middle, step_out)
+    return function_is_clear(function.real(step_in), function.middle, step_out)
 
 
 def clear_step(function: Function, step_in: Floats, need: Floats) -> Floats:

@@ -217,6 +217,7 @@ class _Solver:
             or products_are_clear(solution.multiplier, solution.shift, *(self._ends(t) for t in block.inputs), *solution.output.range)
 
     def _ends(self, tensor: str) -> tuple[int, int]:
+        """The integers that a tensor lies between, before there is a program (`program.reach`)."""
         (low, high), producer = self.formats[tensor].range, self.blueprint.producer(tensor)
         rectified = producer is not None and producer.activation is not None and not producer.activation.is_table
         return 0 if rectified else low, high
