@@ -34,6 +34,7 @@ def session(model: bytes | str, tensors: Tensors | None = None) -> onnxruntime.I
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.enable_mem_pattern = False  # a plan of all tensors would be made beside what the first batch took
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # its idle threads would take the cores from the observers between two batches
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for array in (tensors or {}).values()]
     options.add_external_initializers(list(tensors or {}), values)
     try:
