@@ -92,6 +92,10 @@ class _Walk:
         self.behind: set[str] = set()
         self.ended: set[str] = set()
         self.misses: dict[str, list[Miss]] = {}
+        self.starting: dict[str, list[Rule]] = {}
+        for rule in rules:
+            for op in dict.fromkeys(line[0].op for line in rule.pattern.lines):
+                self.starting.setdefault(op, []).append(rule)
 
     def visit(self, node: Node) -> None:
         if node.name in self.taken:
@@ -123,7 +127,7 @@ class _Walk:
 
     def take(self, node: Node) -> bool:
         """Try every line that starts here, longest first."""
-        found = [(rule, nodes) for rule in self.rules for nodes in self.lines(rule, node)]
+        found = [(rule, nodes) for rule in self.starting.get(node.op, ()) for nodes in self.lines(rule, node)]
         for rule, nodes in sorted(found, key=lambda f: (-len(f[1]), f[0].order)):
             outcome = self.attempt(rule, nodes)
             if isinstance(outcome, Block):
