@@ -3,7 +3,7 @@
     python -m benchmarks.noise [NET ...] [--counts N ...] [--seeds SEED ...] [--target NAME] [--json FILE]
     python -m benchmarks.noise --model FILE.onnx --samples CALIBRATION.npz --held OTHERS.npz
 
-Both quantizers see the same samples and are judged on the same other ones: for the zoo (its random weights rescaled, `zoo/statistics.py`) 16 images of another
+Both quantizers see the same samples and are judged on the same other ones: for the zoo (its random weights rescaled, `zoo/statistics.py`) 64 images of another
 seed, for the trained networks 500 of the test part. MinMax ranges hang on single samples: with several seeds a row is their mean.
 A Softmax at the end is cut off beforehand, so that its input is compared. `same` is the share of samples whose largest output stays the largest.
 """
@@ -37,7 +37,7 @@ from .zoo.images import samples as images
 from .zoo.statistics import levelled
 
 COUNTS = (16, 64)
-HELD = 16
+HELD = 64
 HELD_SEED = 1
 LEVELLED_ON, LEVEL_SEED = 1, 2
 OPSET = 17
