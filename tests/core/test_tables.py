@@ -16,13 +16,19 @@ from quantizeml_core.plan import LayerPlan, Plan
 from quantizeml_core.solve import solve
 
 EXPECTED = {
+    "abs": abs,
+    "celu": lambda x: max(x, 0.0) + 0.5 * math.expm1(min(x, 0.0) / 0.5),
     "elu": lambda x: x if x >= 0 else 0.5 * math.expm1(x),
     "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
     "gelu_tanh": lambda x: x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))) / 2,
-    "hard_sigmoid": lambda x: min(max(x / 6 + 0.5, 0.0), 1.0),
+    "hard_sigmoid": lambda x: min(max(x / 2 + 0.5, 0.0), 1.0),
     "hard_swish": lambda x: x * min(max(x / 6 + 0.5, 0.0), 1.0),
     "leaky_relu": lambda x: x if x >= 0 else 0.5 * x,
+    "mish": lambda x: x * math.tanh(math.log1p(math.exp(x))),
+    "selu": lambda x: 1.0507009873554805 * (x if x >= 0 else 1.6732632423543772 * math.expm1(x)),
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    "softplus": lambda x: math.log1p(math.exp(x)),
+    "softsign": lambda x: x / (1 + abs(x)),
     "swish": lambda x: x / (1 + math.exp(-x)),
     "tanh": math.tanh,
 }
@@ -36,6 +42,10 @@ def test_every_function_is_tested() -> None:
 def test_values(name: str) -> None:
     got = tables.evaluate(Activation(name, alpha=0.5), 1 / 128)
     np.testing.assert_allclose(got, [EXPECTED[name](i / 128) for i in tables.indices()], rtol=1e-12, atol=1e-15)  # float64 library functions
+
+
+def test_the_slope_of_a_hard_sigmoid_is_a_sixth_where_none_is_given() -> None:
+    assert tables.apply(Activation("hard_sigmoid"), np.array([-4.0, -3.0, 0.0, 1.5, 3.0])).tolist() == [0.0, 0.0, 0.5, 0.75, 1.0]
 
 
 @pytest.mark.parametrize("name", EXPECTED)

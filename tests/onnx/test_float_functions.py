@@ -18,8 +18,8 @@ from quantizeml_onnx.observe import session
 X = np.linspace(-30, 30, 600_001).astype(np.float32)
 
 
-def test_every_function_is_written() -> None:
-    assert NODES.keys() == {*FUNCTIONS, "clip"}
+def test_every_function_is_written_but_slow_ones() -> None:
+    assert {*FUNCTIONS, "clip"} - NODES.keys() == {"celu", "mish", "selu", "softplus"}
 
 
 @pytest.mark.parametrize("name", NODES)

@@ -121,6 +121,29 @@ EQUAL = {
                        "{ a = Div(x, r) e = Erf(a) p = Add(e, o) m = Mul(x, p) y = Mul(m, h) }", {}, "Gelu"),
     "gelu_half_first": (17, "(float[N,3] x) => (float[N,3] y) <float r = {0.70710678}, float o = {1.0}, float h = {0.5}> "
                             "{ a = Mul(x, r) e = Erf(a) p = Add(o, e) m = Mul(x, h) y = Mul(m, p) }", {}, "Gelu"),
+    "mish": (17, "(float[N,3] x) => (float[N,3] y) { p = Softplus(x) t = Tanh(p) y = Mul(x, t) }", {}, "Mish"),
+    "gelu_tanh_power": (17, "(float[N,3] x) => (float[N,3] y) <float e = {3.0}, float c = {0.044715}, float r = {0.7978845608}, float o = {1.0}, float h = {0.5}> "
+                            "{ a = Pow(x, e) b = Mul(a, c) d = Add(x, b) f = Mul(d, r) t = Tanh(f) p = Add(t, o) m = Mul(x, p) y = Mul(m, h) }", {}, "FastGelu"),
+    "gelu_tanh_products": (17, "(float[N,3] x) => (float[N,3] y) <float c = {0.044715}, float r = {0.7978845608}, float o = {1.0}, float h = {0.5}> "
+                               "{ q = Mul(x, x) a = Mul(q, x) b = Mul(c, a) d = Add(x, b) f = Mul(r, d) t = Tanh(f) p = Add(o, t) m = Mul(h, x) y = Mul(m, p) }", {}, "FastGelu"),
+    "negative": (17, "(float[N,3] x) => (float[N,3] y) { y = Neg(x) }", {}, "Mul"),
+    "negative_convolution": (17, "(float[N,3,4,4] x) => (float[N,2,4,4] y) { c = Conv(x, w) y = Neg(c) }", {"w": (2, 3, 1, 1)}, "Conv"),
+    "square": (17, "(float[N,3] x) => (float[N,3] y) <float t = {2.0}> { y = Pow(x, t) }", {}, "Mul"),
+    "difference_of_convolutions": (17, "(float[N,3,4,4] x) => (float[N,3,4,4] y) { c = Conv(x, w) d = Conv(x, v) y = Sub(c, d) }",
+                                   {"w": (3, 3, 1, 1), "v": (3, 3, 1, 1)}, "Conv Conv Add"),
+    "global_max_pool": (17, "(float[N,3,4,5] x) => (float[N,3,1,1] y) { y = GlobalMaxPool(x) }", {}, "MaxPool"),
+    "maximum_without_axes": (18, "(float[N,3,4,5] x) => (float[N,3] y) <int64[2] a = {3,2}> { y = ReduceMax<keepdims=0>(x, a) }", {}, "MaxPool Flatten"),
+    "slopes_of_a_sum": (17, "(float[N,3,4,4] p, float[N,3,4,4] q) => (float[N,3,4,4] y) { a = Add(p, q) y = PRelu(a, s) }", {"s": (3, 1, 1)}, "Add Conv Relu Conv"),
+    "bilinear_twice": (18, "(float[N,3,4,5] x) => (float[N,3,8,10] y) <float[4] s = {1.0, 1.0, 2.0, 2.0}> { y = Resize<mode=\"linear\">(x, , s) }", {},
+                       "Resize AveragePool AveragePool"),
+    "bilinear_thrice": (18, "(float[N,3,4,5] x) => (float[N,3,12,5] y) <float[4] s = {1.0, 1.0, 3.0, 1.0}> "
+                            "{ y = Resize<mode=\"linear\", coordinate_transformation_mode=\"pytorch_half_pixel\">(x, , s) }", {}, "Resize AveragePool"),
+    "bilinear_of_tensorflow": (18, "(float[N,3,4,5] x) => (float[N,3,16,10] y) <float[4] s = {1.0, 1.0, 4.0, 2.0}> "
+                                   "{ y = Resize<mode=\"linear\", coordinate_transformation_mode=\"asymmetric\">(x, , s) }", {}, "Resize AveragePool"),
+    "bilinear_to_a_computed_size": (18, "(float[N,3,4,5] x) => (float[N,3,8,10] y) <int64[2] s = {8, 10}> "
+                                        "{ a = Shape<end=2>(x) b = Concat<axis=0>(a, s) y = Resize<mode=\"linear\">(x, , , b) }", {}, "Resize AveragePool AveragePool"),
+    "bilinear_of_a_static_export": (18, "(float[1,3,4,5] x) => (float[1,3,8,10] y) <int64[4] s = {1, 3, 8, 10}> { y = Resize<mode=\"linear\">(x, , , s) }", {},
+                                    "Resize AveragePool AveragePool"),
     "prelu_one_slope": (17, "(float[N,2,3,3] x) => (float[N,2,3,3] y) <float[2,1,1] s = {0.25, 0.25}> { y = PRelu(x, s) }", {}, "LeakyRelu"),
     "sum_of_three": (17, "(float[N,3] a, float[N,3] b, float[N,3] c) => (float[N,3] y) { y = Sum(a, b, c) }", {}, "Add Add"),
     "pad_conv": (10, "(float[N,3,8,8] x) => (float[N,4,4,4] y) { a = Pad<pads=[0,0,0,1,0,0,1,0]>(x) y = Conv<strides=[2,2], pads=[1,0,0,1]>(a, w) }",
@@ -228,14 +251,20 @@ REFUSED = {
                               "a window could lie in the padding alone (pads (2, 2, 2, 2), window (2, 2)), or its ceil_mode is 1"),
     "mean_of_channels": ("(float[N,3,4,5] x) => (float[N,1,4,5] y) { y = ReduceMean<axes=[1]>(x) }", {}, "reduce_mean_to_global_average_pool",
                          "it averages axes (1,), only height and width together can be quantized"),
-    "average_of_a_part": ("(float[N,3,4,4] x) => (float[N,3,3,3] y) { y = AveragePool<kernel_shape=[2,2]>(x) }", {},
-                          "average_pool_to_global_average_pool", "its window (2, 2) is not the whole image (4, 4), unpadded"),
     "matmul_of_rank_3": ("(float[N,3,4] x) => (float[N,3,5] y) { y = MatMul(x, w) }", {"w": (4, 5)}, "matmul_to_gemm",
                          "it multiplies tensors of rank 3 and 2, only (N, C) by (C, F) is a dense layer"),
     "matmul_of_two_tensors": ("(float[N,4] x, float[4,5] w) => (float[N,5] y) { y = MatMul(x, w) }", {}, "matmul_to_gemm",
                               "its second operand is no constant"),
-    "prelu_slopes": ("(float[N,3,2,2] x) => (float[N,3,2,2] y) { y = PRelu(x, s) }", {"s": (3, 1, 1)}, "slopes_to_halves",
-                     "its slopes differ between channels and no convolution before it is free to split them"),
+    "prelu_pixel_slopes": ("(float[N,3,2,2] x) => (float[N,3,2,2] y) { y = PRelu(x, s) }", {"s": (3, 2, 2)}, "slopes_to_halves",
+                           "its slopes differ between pixels, or its input is no image"),
+    "maximum_of_channels": ("(float[N,3,4,5] x) => (float[N,1,4,5] y) { y = ReduceMax<axes=[1]>(x) }", {}, "global_max_pool_to_max_pool",
+                            "it is the maximum over axes (1,), only height and width together can be quantized"),
+    "bilinear_of_corners": ("(float[N,3,4,5] x) => (float[N,3,8,10] y) <float[4] s = {1.0, 1.0, 2.0, 2.0}> "
+                            "{ y = Resize<mode=\"linear\", coordinate_transformation_mode=\"align_corners\">(x, , s) }", {}, "bilinear_to_averages",
+                            "it interpolates by align_corners, only half_pixel and asymmetric can be quantized"),
+    "bilinear_between": ("(float[N,3,4,6] x) => (float[N,3,6,9] y) <float[4] s = {1.0, 1.0, 1.5, 1.5}> { y = Resize<mode=\"linear\">(x, , s) }", {},
+                         "bilinear_to_averages", "its factors are not whole numbers"),
+    "cube": ("(float[N,3] x) => (float[N,3] y) <float t = {3.0}> { y = Pow(x, t) }", {}, "square_to_product", "its exponent is 3, only 2 can be quantized"),
     "almost_gelu": ("(float[N,3] x) => (float[N,3] y) <float r = {1.4142}, float o = {1.0}, float h = {0.5}> "
                     "{ a = Div(x, r) e = Erf(a) p = Add(e, o) m = Mul(x, p) y = Mul(m, h) }", {}, "recognize_activation", "it is not equal"),
     "reshape_to_the_batch": ("(float[N,2,3] x, float[M,4] z) => (float[P,Q] y) <int64[1] m = {6}> "

@@ -86,6 +86,13 @@ SWISH = Activation("swish")
     ("c = Conv(x, w) y = quantizeml.Gelu<approximate=\"tanh\">(c)", Activation("gelu_tanh"), None),
     ("c = Conv(x, w) y = Sigmoid(c)", Activation("sigmoid"), None),
     ("c = Conv(x, w) y = HardSigmoid<alpha=0.16666667, beta=0.5>(c)", Activation("hard_sigmoid"), None),
+    ("c = Conv(x, w) y = HardSigmoid<alpha=0.25>(c)", Activation("hard_sigmoid", alpha=0.25), None),
+    ("c = Conv(x, w) y = Abs(c)", Activation("abs"), None),
+    ("c = Conv(x, w) y = Celu<alpha=0.5>(c)", Activation("celu", alpha=0.5), None),
+    ("c = Conv(x, w) y = Mish(c)", Activation("mish"), None),
+    ("c = Conv(x, w) y = Selu(c)", Activation("selu"), None),
+    ("c = Conv(x, w) y = Softplus(c)", Activation("softplus"), None),
+    ("c = Conv(x, w) y = Softsign(c)", Activation("softsign"), None),
     ("c = Conv(x, w) y = Tanh(c)", Activation("tanh"), None),
     ("c = Conv(x, w) y = Elu(c)", Activation("elu", alpha=1.0), None),
 ])
@@ -267,7 +274,8 @@ def test_modes_that_repeat_pixels_do(mode: str, nearest: str, factor: int) -> No
 
 C, DW = "conv2d (quantizeml-onnx)", "depthwise2d (quantizeml-onnx)"
 NEAREST = "no rule covers it. Nearest: "
-POST = "Clamp, Clip, Elu, Gelu, GlobalAveragePool, HardSigmoid, HardSwish, LeakyRelu, MaxPool, Relu, Sigmoid, Swish or Tanh"
+POST = ("Abs, Celu, Clamp, Clip, Elu, FastGelu, Gelu, GlobalAveragePool, HardSigmoid, HardSwish, LeakyRelu, MaxPool, Mish, Relu, Selu, Sigmoid, Softplus, Softsign, "
+        "Swish or Tanh")
 CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 and an upper bound above it can be quantized"
 
 
@@ -293,8 +301,9 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
      "alone it can be quantized on images (N, C, H, W) only."),
     ("y = Relu(x)", "float[N,4096,8,8] x",
      f"(Relu): {NEAREST}identity (quantizeml-onnx) refuses it: its input has 4096 channels, alone it can be quantized up to 2048."),
-    ("c = Conv(x, w) y = HardSigmoid(c)", IMAGE,
-     f"(HardSigmoid): {NEAREST}{C} refuses it: it is clip(0.2 x + 0.5), only x / 6 + 0.5 can be quantized."),
+    ("c = Conv(x, w) y = HardSigmoid<beta=0.4>(c)", IMAGE,
+     f"(HardSigmoid): {NEAREST}{C} refuses it: it is clip(0.2 x + 0.4), only a positive factor and 0.5 can be quantized."),
+    ("c = Conv(x, w) y = Selu<alpha=1.5>(c)", IMAGE, f"(Selu): {NEAREST}{C} refuses it: its alpha is 1.5, only 1.673263 can be quantized."),
     ("c = Conv(x, w) y = GlobalAveragePool(c)", "float[N,3,H,W] x",
      f"(GlobalAveragePool): {NEAREST}{C} refuses it: the shape of `c` is not known: give the model an input shape."),
     ("c = Conv(x, w) y = Softmax(c)", IMAGE,

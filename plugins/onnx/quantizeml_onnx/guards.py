@@ -11,6 +11,7 @@ from quantizeml_core.blocks import Pool
 from quantizeml_core.geometry import common_denominator
 from quantizeml_core.match import Node
 from quantizeml_core.patterns import Guard
+from quantizeml_core.tables import SELU_ALPHA, SELU_SCALE
 
 from .response import WIDEST
 from .view import OnnxView, ints, operand, operands, present
@@ -219,9 +220,22 @@ def gelu(view: OnnxView, node: Node) -> str | None:
 
 
 def hard_sigmoid(view: OnnxView, node: Node) -> str | None:
-    """clip(x / 6 + 1/2; 0, 1), up to float32's rounding of 1/6."""
+    """clip(a x + 1/2; 0, 1), a > 0."""
     alpha, beta = (node.native.attributes.get_float(k, default) for k, default in (("alpha", 0.2), ("beta", 0.5)))
-    return None if abs(6 * alpha - 1) < 1e-6 and beta == 0.5 else f"it is clip({alpha:g} x + {beta:g}), only x / 6 + 0.5 can be quantized"
+    return None if alpha > 0 and beta == 0.5 else f"it is clip({alpha:g} x + {beta:g}), only a positive factor and 0.5 can be quantized"
+
+
+def is_sixth(alpha: float) -> bool:
+    """Up to float32's rounding of 1/6."""
+    return abs(6 * alpha - 1) < 1e-6
+
+
+def selu(view: OnnxView, node: Node) -> str | None:
+    """With the constants of its paper, up to their rounding to float32."""
+    for name, meant in (("alpha", SELU_ALPHA), ("gamma", SELU_SCALE)):
+        if abs((found := node.native.attributes.get_float(name, meant)) - meant) > 1e-6:
+            return f"its {name} is {found:g}, only {meant:.7g} can be quantized"
+    return None
 
 
 def swish(view: OnnxView, node: Node) -> str | None:

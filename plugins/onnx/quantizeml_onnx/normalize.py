@@ -23,7 +23,7 @@ from . import opset
 from .frames import is_buffer_function, kept
 from .order import order
 from .rewrites.driver import remove_dead
-from .rewrites.graph import dims, is_constant
+from .rewrites.graph import dims, is_constant, operand
 from .shapes import KEPT_BYTES, infer
 from .static_batch import free_batch
 
@@ -47,6 +47,7 @@ def prepare(model: onnx.ModelProto, *, input_shape: InputShape = None) -> ir.Mod
         copy = _shaped(opset.convert(model), input_shape)
     opset.respell(copy)
     _slices(copy.graph)
+    _resizes(copy.graph)
     remove_dead(copy.graph)
     _own(copy.graph)
     return copy
@@ -150,6 +151,18 @@ def _slice(graph: ir.Graph, node: ir.Node, value: ir.Value, start: int, end: int
     value.name, part.name = f"{name}/split", name
 
 
+def _resizes(graph: ir.Graph) -> None:
+    """An image that is resized to a whole multiple, however its size is computed, is resized by that multiple: for any batch, and nothing else reads the size."""
+    for node in [n for n in graph if n.op_type == "Resize" and n.domain == "" and operand(n, 3) is not None]:
+        before, after = dims(node.inputs[0]) or (), dims(node.outputs[0]) or ()
+        if len(before) == len(after) == 4 and None not in (*before[1:], *after[1:]) and all(new % old == 0 for old, new in zip(before[1:], after[1:], strict=True)):
+            factors = np.array([1, *(new // old for old, new in zip(before[1:], after[1:], strict=True))], np.float32)
+            node.replace_input_with(3, None)
+            node.replace_input_with(2, opset.initializer(graph, node.outputs[0].name or "", "factors", factors))
+            node.attributes.pop("axes", None)
+            node.outputs[0].shape = ir.Shape([node.inputs[0].shape[0], *after[1:]])
+
+
 # ---- shapes
 
 def _dimensions(model: ir.Model, input_shape: InputShape) -> None:
@@ -163,6 +176,7 @@ def _dimensions(model: ir.Model, input_shape: InputShape) -> None:
     _forget(graph)
     if any(isinstance(v.shape[0], int) for v in _batched(graph)):
         infer(model)
+        _resizes(graph)
         free_batch(graph)
         _forget(graph)
     for value in _batched(graph):

@@ -27,6 +27,7 @@ from .frames import DOMAIN, NAME, function
 from .normalize import prepare
 from .rewrites import sanitize
 from .rewrites.constant_folding import REWRITE as FOLD
+from .rewrites.functions import ACTIVATIONS
 from .rewrites.graph import attributes, constant, dims, ints, is_constant, operand, stored
 from .rewrites.known_sizes import REWRITE as SIZES
 from .rewrites.noop import REWRITE as NOTHING
@@ -224,8 +225,7 @@ def _matmul(net: _Streaming, node: ir.Node, clips: list[Clip]) -> Clip:
 
 
 MADE: Mapping[str, Callable[[_Streaming, ir.Node, list[Clip]], Clip]] = {
-    **dict.fromkeys(("Add", "BatchNormalization", "Clip", "Div", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mul", "Relu",
-                     "Sigmoid", "Sub", "Tanh"), _same),
+    **dict.fromkeys(("Add", "BatchNormalization", "Div", "Identity", "Mul", "Sub", *ACTIVATIONS), _same),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _regrouped),
     "AveragePool": _pooled, "Concat": _concat, "Conv": _conv, "MatMul": _matmul, "MaxPool": _pooled, "Pad": _pad, "ReduceMean": _reduced,
     "Transpose": _transposed,

@@ -25,7 +25,8 @@ like the first node of its line.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -42,15 +43,15 @@ PRIORITY = 10
 """Behind the default 0, so that a plugin's rule for the same line goes first."""
 
 TABLES: Mapping[str, str] = {
-    "Elu": "elu", "Gelu": "gelu", "HardSigmoid": "hard_sigmoid", "HardSwish": "hard_swish", "LeakyRelu": "leaky_relu", "Sigmoid": "sigmoid",
-    "Clamp": "clip", "Swish": "swish", "Tanh": "tanh",
+    "Abs": "abs", "Celu": "celu", "Clamp": "clip", "Elu": "elu", "FastGelu": "gelu_tanh", "Gelu": "gelu", "HardSigmoid": "hard_sigmoid", "HardSwish": "hard_swish",
+    "LeakyRelu": "leaky_relu", "Mish": "mish", "Selu": "selu", "Sigmoid": "sigmoid", "Softplus": "softplus", "Softsign": "softsign", "Swish": "swish", "Tanh": "tanh",
 }
-SLOPES: Mapping[str, float] = {"Elu": 1.0, "LeakyRelu": 0.01}
+SLOPES: Mapping[str, float] = {"Celu": 1.0, "Elu": 1.0, "HardSigmoid": 0.2, "LeakyRelu": 0.01}
 """ONNX's default `alpha` of the functions that have one."""
 
 RELU = P("Relu") | P("Clip", guards.clip)
-TABLE = (P("Clamp") | P("Elu") | P("Gelu", guards.gelu) | P("HardSigmoid", guards.hard_sigmoid) | P("HardSwish") | P("LeakyRelu") | P("Sigmoid")
-         | P("Swish", guards.swish) | P("Tanh"))
+GUARDS = {"Gelu": guards.gelu, "HardSigmoid": guards.hard_sigmoid, "Selu": guards.selu, "Swish": guards.swish}
+TABLE = reduce(or_, (P(op, GUARDS.get(op)) for op in TABLES))
 MAX_POOL = P("MaxPool", guards.max_pool)
 GLOBAL_POOL = P("GlobalAveragePool", guards.global_pool)
 POST = P.either_order(P.opt(MAX_POOL), P.opt(RELU | TABLE)) | (P.opt(RELU | TABLE) >> P.opt(GLOBAL_POOL))
@@ -283,7 +284,8 @@ def _table(view: OnnxView, node: Node | None) -> Activation | None:
     if node.op == "Clamp":
         return Activation("clip", *(float(operand(view, node, i).reshape(())) for i in (2, 1)))
     name = "gelu_tanh" if attributes.get_string("approximate", "none") == "tanh" else TABLES[node.op]
-    return Activation(name, alpha=attributes.get_float("alpha", SLOPES[node.op]) if node.op in SLOPES else None)
+    alpha = attributes.get_float("alpha", SLOPES[node.op]) if node.op in SLOPES else None
+    return Activation(name, alpha=None if node.op == "HardSigmoid" and guards.is_sixth(alpha) else alpha)
 
 
 def _pool(match: Match) -> Pool | None:

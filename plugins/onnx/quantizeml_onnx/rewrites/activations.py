@@ -1,9 +1,10 @@
 """Activation functions spelled with elementary operations, recognised by what they compute, whatever the spelling.
 
     Swish(x) = x * Sigmoid(x)     HardSwish(x) = x * clip(x / 6 + 1/2; 0, 1)     Gelu(x) = x * (1 + erf(x / sqrt(2))) / 2
+    Mish(x) = x * tanh(softplus(x))     FastGelu(x) = x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2
 
 The group of element-wise operations with scalar constants that ends in a node and reads one tensor is compared with the function that its
-marker operation suggests. sqrt(2), its inverse and 1/6 are meant exactly where the file holds their float32 roundings.
+marker operation suggests. sqrt(2), its inverse, 1/6, sqrt(2 / pi) and 0.044715 are meant exactly where the file holds their float32 roundings.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from .graph import is_constant, scalar
 from .model import Op, Proposal, Refusal, Rewrite
 
 ANCHORS = ("Mul", "Div")
-ELEMENTWISE = frozenset({"Mul", "Div", "Add", "Sub", "Sigmoid", "HardSigmoid", "Erf", "Clip", "Min", "Max", "Relu"})
-LARGEST = 8
+ELEMENTWISE = frozenset({"Mul", "Div", "Add", "Sub", "Sigmoid", "HardSigmoid", "Erf", "Clip", "Min", "Max", "Relu", "Pow", "Softplus", "Tanh"})
+LARGEST = 9
+
+
+CUBIC = 0.044715
+"""Hendrycks and Gimpel, Gaussian Error Linear Units (2016), section 2."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ TABLE = (
     Activation("HardSwish", "HardSigmoid", (1 / 6,)),
     Activation("HardSwish", "Clip", (1 / 6,)),
     Activation("Gelu", "Erf", (math.sqrt(2.0), math.sqrt(0.5))),
+    Activation("Mish", "Softplus"),
+    Activation("FastGelu", "Tanh", (math.sqrt(2.0 / math.pi), CUBIC, CUBIC * math.sqrt(2.0 / math.pi))),
 )
 
 

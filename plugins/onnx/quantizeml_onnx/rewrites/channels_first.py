@@ -20,13 +20,13 @@ import numpy as np
 import onnx_ir as ir
 
 from . import rows
+from .functions import ACTIVATIONS
 from .gemm import DEFAULTS, NORMAL
 from .graph import Dims, attribute, attributes, constant, dims, is_constant, operand, private, producer
 from .model import Expression, Op, Proposal, Refusal, Rewrite
 from .rows import FIRST, LAST, Lens, perm_of
 
 POINTWISE = {"kernel_shape": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1), "dilations": (1, 1)}
-ACTIVATIONS = ("Clip", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Swish", "Tanh")
 
 
 def lens_of(value: ir.Value | None) -> Lens | None:

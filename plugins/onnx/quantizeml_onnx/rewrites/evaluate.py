@@ -252,6 +252,14 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
+SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
+"""ONNX's defaults."""
+
+
+def _softplus(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
+
+
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 
@@ -310,6 +318,15 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "HardSigmoid": lambda x, a: _hard_sigmoid(x[0], a.get("alpha", 0.2), a.get("beta", 0.5)),
     "HardSwish": lambda x, a: x[0] * _hard_sigmoid(x[0], 1 / 6, 0.5),
     "Swish": lambda x, a: x[0] * _sigmoid(a.get("alpha", 1.0) * x[0]),
+    "Abs": lambda x, a: np.abs(x[0]),
+    "Celu": lambda x, a: np.where(x[0] < 0, a.get("alpha", 1.0) * np.expm1(x[0] / a.get("alpha", 1.0)), x[0]),
+    "Elu": lambda x, a: np.where(x[0] < 0, a.get("alpha", 1.0) * np.expm1(x[0]), x[0]),
+    "Selu": lambda x, a: a.get("gamma", SELU_GAMMA) * np.where(x[0] < 0, a.get("alpha", SELU_ALPHA) * np.expm1(x[0]), x[0]),
+    "Softsign": lambda x, a: x[0] / (1 + np.abs(x[0])),
+    "Tanh": lambda x, a: np.tanh(x[0]),
+    "Softplus": lambda x, a: _softplus(x[0]),
+    "Mish": lambda x, a: x[0] * np.tanh(_softplus(x[0])),
+    "FastGelu": lambda x, a: 0.5 * x[0] * (1 + np.tanh(math.sqrt(2 / math.pi) * (x[0] + 0.044715 * x[0] ** 3))),
     "Erf": lambda x, a: _erf(x[0]).astype(np.float64),
     "Gelu": _gelu,
     "Conv": lambda x, a: kernels.conv(x[0], x[1], x[2] if len(x) > 2 else None, a),
@@ -321,9 +338,12 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "MaxPool": lambda x, a: kernels.max_pool(x[0], a),
     "AveragePool": lambda x, a: kernels.average_pool(x[0], a),
     "GlobalAveragePool": lambda x, a: x[0].mean(axis=tuple(range(2, x[0].ndim)), keepdims=True),
+    "GlobalMaxPool": lambda x, a: x[0].max(axis=tuple(range(2, x[0].ndim)), keepdims=True),
+    "ReduceMax": _reduction(np.max),
     "ReduceMean": _reduction(np.mean),
     "ReduceProd": _reduction(np.prod),
     "Pad": _pad,
+    "Resize": lambda x, a: kernels.resize(x[0], x[2] if len(x) > 2 else None, a),
     "Transpose": lambda x, a: np.transpose(x[0], a.get("perm", tuple(reversed(range(x[0].ndim))))),
     "Reshape": _reshape,
     "Flatten": _flatten,

@@ -1,7 +1,7 @@
 """Functions that ONNX has no operation for (or only since a recent opset), as model-local functions of domain `quantizeml`.
 
     Swish(x) = x * Sigmoid(x)     HardSwish(x) = x * max(0, min(1, x / 6 + 1 / 2))     Gelu(x) = x * (1 + erf(x / sqrt(2))) / 2
-    Clamp(x, low, high) = Clip(x, low, high)
+    Mish(x) = x * Tanh(Softplus(x))     FastGelu(x) = x * (1 + Tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2     Clamp(x, low, high) = Clip(x, low, high)
     Tokens(x, pads, table) = Pad(Reshape(x; N, C, 1, H W), pads) + table
     Attention(q, k, v, heads, scale, whole) = softmax(q k^T scale) v, head by head; heads [0, h, C / h, -1], whole [0, C, 1, -1]
     Product(x, y) = y x, TurnedProduct(x, y) = y^T x of x (N, K, 1, T) and y (N, S, 1, K) or (N, K, 1, S), without the axis of size 1
@@ -21,6 +21,10 @@ import onnx_ir as ir
 
 DOMAIN = "quantizeml"
 VERSION = 1
+
+ACTIVATIONS = ("Abs", "Celu", "Clip", "Elu", "Erf", "FastGelu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Relu", "Selu", "Sigmoid", "Softplus",
+               "Softsign", "Swish", "Tanh")
+"""Operations on each element of one tensor alone, standard ones and those below: how it is laid out does not matter to them."""
 
 
 def define_functions(model: ir.Model) -> None:
@@ -60,6 +64,24 @@ def _gelu(x: ir.Value) -> list[ir.Node]:
     gate = ir.node("Add", [erf.outputs[0], one.outputs[0]])
     product = ir.node("Mul", [x, gate.outputs[0]])
     return [root, one, half, scaled, erf, gate, product, ir.node("Mul", [product.outputs[0], half.outputs[0]])]
+
+
+def _mish(x: ir.Value) -> list[ir.Node]:
+    plus = ir.node("Softplus", [x])
+    gate = ir.node("Tanh", plus.outputs)
+    return [plus, gate, ir.node("Mul", [x, gate.outputs[0]])]
+
+
+def _fast_gelu(x: ir.Value) -> list[ir.Node]:
+    three, cubic, root, one, half = (_number(v) for v in (3.0, 0.044715, math.sqrt(2.0 / math.pi), 1.0, 0.5))
+    cube = ir.node("Pow", [x, three.outputs[0]])
+    small = ir.node("Mul", [cube.outputs[0], cubic.outputs[0]])
+    total = ir.node("Add", [x, small.outputs[0]])
+    scaled = ir.node("Mul", [total.outputs[0], root.outputs[0]])
+    tanh = ir.node("Tanh", scaled.outputs)
+    gate = ir.node("Add", [tanh.outputs[0], one.outputs[0]])
+    product = ir.node("Mul", [x, gate.outputs[0]])
+    return [three, cubic, root, one, half, cube, small, total, scaled, tanh, gate, product, ir.node("Mul", [product.outputs[0], half.outputs[0]])]
 
 
 def _clamp(x: ir.Value, low: ir.Value, high: ir.Value) -> list[ir.Node]:
@@ -110,6 +132,6 @@ def _multiplied(x: ir.Value, other: ir.Value, perm: tuple[int, ...]) -> list[ir.
 
 
 BODIES: Mapping[str, Callable[..., list[ir.Node]]] = {
-    "Swish": _swish, "HardSwish": _hard_swish, "Gelu": _gelu, "Clamp": _clamp, "Tokens": _tokens, "Attention": _attention, "MaskedAttention": _masked,
+    "Swish": _swish, "HardSwish": _hard_swish, "Gelu": _gelu, "Mish": _mish, "FastGelu": _fast_gelu, "Clamp": _clamp, "Tokens": _tokens, "Attention": _attention, "MaskedAttention": _masked,
     "Product": _product, "TurnedProduct": _turned_product,
 }

@@ -32,11 +32,11 @@ def _pooled(x: ir.Value, shape: Dims, keep: bool) -> Op:
     return pooled if keep else Op("Flatten", (pooled,), {"axis": 1}, shape=shape[:2])
 
 
-def average_pool(node: ir.Node) -> Proposal | Refusal | None:
-    """GlobalAveragePool in place of a window as large as the image."""
+def average_pool(node: ir.Node) -> Proposal | None:
+    """GlobalAveragePool in place of a window as large as the image; smaller ones are blocks of their own."""
     shape, kernel = dims(node.inputs[0]), attribute(node, "kernel_shape")
     if shape is None or len(shape) != 4 or tuple(kernel) != shape[2:] or any(attribute(node, "pads", ())):
-        return Refusal(f"its window {tuple(kernel)} is not the whole image {shape[2:] if shape else 'of unknown size'}, unpadded")
+        return None
     return Proposal((node,), Op("GlobalAveragePool", (node.inputs[0],)), extent="true")
 
 

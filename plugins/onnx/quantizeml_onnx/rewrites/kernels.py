@@ -124,3 +124,29 @@ def average_pool(x: np.ndarray, attributes: Attributes) -> np.ndarray:
     total = pool(x, attributes, lambda parts: parts.sum(axis=0), 0.0)
     fill = 1.0 if attributes.get("count_include_pad", 0) else 0.0
     return total / pool(np.ones_like(x), attributes, lambda parts: parts.sum(axis=0), fill)
+
+
+PLACES: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "asymmetric": lambda i, scale: i / scale, **dict.fromkeys(("half_pixel", "pytorch_half_pixel"), lambda i, scale: (i + 0.5) / scale - 0.5),
+}
+"""Where pixel i of the larger image lies in the smaller one."""
+
+
+def resize(x: np.ndarray, scales: np.ndarray | None, attributes: Attributes) -> np.ndarray:
+    """Pixels repeated, or linear interpolation, axis by axis; beyond the border the last pixel counts."""
+    if scales is None or not scales.size:
+        raise Unprovable("Resize to a given size")
+    modes = (attributes.get("mode", "nearest"), attributes.get("coordinate_transformation_mode", "half_pixel"), attributes.get("nearest_mode", "round_prefer_floor"))
+    if modes[1] not in PLACES or modes[0] not in ("nearest", "linear") or modes[0] == "nearest" and modes[1:] != ("asymmetric", "floor"):
+        raise Unprovable(f"Resize by {', '.join(modes)}")
+    for axis, scale in enumerate(map(float, scales)):
+        if scale != 1:
+            x = _stretched(x, axis, PLACES[modes[1]](np.arange(round(x.shape[axis] * scale)), scale), modes[0] == "linear")
+    return x
+
+
+def _stretched(x: np.ndarray, axis: int, place: np.ndarray, linear: bool) -> np.ndarray:
+    last = x.shape[axis] - 1
+    low = np.floor(np.clip(place, 0, last)).astype(np.int64)
+    rest = (np.clip(place, 0, last) - low).reshape(-1, *(1,) * (x.ndim - axis - 1)) * linear
+    return np.take(x, low, axis) * (1 - rest) + np.take(x, np.minimum(low + 1, last), axis) * rest

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from .functions import ACTIVATIONS
 from .graph import Dims, attribute, attributes, constant, dims, ints, is_constant, producer, rank
 from .kernels import one_row
 from .model import Expression, Op, Proposal, Refusal, Rewrite
@@ -17,8 +18,7 @@ ROW = np.array([2])
 SLIDING = ("AveragePool", "Conv", "MaxPool")
 WINDOWS = (*SLIDING, "BatchNormalization", "GlobalAveragePool")
 """The last two tell no series from a sequence of tokens: they follow what slides."""
-ELEMENTWISE = ("Add", "Clamp", "Clip", "Concat", "Div", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mul", "PRelu", "Relu", "Sigmoid", "Sub", "Sum",
-               "Swish", "Tanh")
+ELEMENTWISE = ("Add", "Clamp", "Concat", "Div", "Mul", "PRelu", "Sub", "Sum", *ACTIVATIONS)
 
 
 def windows(node: ir.Node) -> Proposal | Refusal | None:

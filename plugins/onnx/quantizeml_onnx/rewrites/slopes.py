@@ -1,0 +1,64 @@
+"""Slopes that differ between channels: two halves, each rectified, and their sum.
+
+    PRelu(x; s) = relu(x) - s relu(-x) = [1, -s] relu([x, -x])
+
+The convolution before it has each filter twice, one of them negative, and a grouped one adds them up. Where none is free to be split, a depthwise one of 1 and -1
+for each channel stands in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from . import linear
+from .affine import affine
+from .graph import attributes, constant, dims, per_channel, private, producer
+from .model import Op, Proposal, Refusal, Rewrite
+
+UNSETTLED = frozenset({"BatchNormalization", "Identity", "Squeeze", "Transpose", "Unsqueeze"})
+"""Where one of these or an affine map comes before, another rewrite may yet bring a convolution there."""
+
+
+def rewrite(node: ir.Node) -> Proposal | Refusal | None:
+    """Both halves."""
+    x, slope = node.inputs[0], constant(node.inputs[1])
+    shape, conv = dims(x), producer(x, "Conv")
+    if slope is None or slope.size < 2 or (slope == slope.reshape(-1)[0]).all():
+        return None
+    if shape is None or len(shape) != 4 or shape[1] is None or (each := per_channel(slope, 4, shape[1])) is None:
+        return Refusal("its slopes differ between pixels, or its input is no image")
+    if conv is not None and private(x) and not linear.obstacle(conv):
+        weights = [v for v in map(constant, conv.inputs[1:]) if v is not None]
+        return Proposal((conv, node), _halves(node, Op("Conv", (conv.inputs[0], *_both(weights)), attributes(conv), name=conv.name or ""), each))
+    if _unsettled(x.producer()):
+        return None
+    return Proposal((node,), _halves(node, Op("Conv", (x, *_both([np.ones((shape[1], 1, 1, 1))])), _pointwise(shape[1])), each))
+
+
+def _unsettled(before: ir.Node | None) -> bool:
+    return before is not None and (before.op_type in UNSETTLED or affine(before) is not None)
+
+
+def _halves(node: ir.Node, twice: Op, slopes: np.ndarray) -> Op:
+    """relu of both, and their sum."""
+    batch, channels, *size = dims(node.inputs[0])
+    wide = (batch, 2 * channels, *size)
+    weight = np.stack([np.ones(channels), -slopes], axis=1).reshape(channels, 2, 1, 1)
+    rectified = Op("Relu", (Op(twice.op, twice.inputs, twice.attributes, name=twice.name, shape=wide),), shape=wide)
+    return Op("Conv", (rectified, weight), _pointwise(channels), name=node.name or "", shape=(batch, channels, *size))
+
+
+def _both(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Each filter and its negative, side by side."""
+    return [np.stack([v, -v], axis=1).reshape(-1, *v.shape[1:]) for v in arrays]
+
+
+def _pointwise(channels: int) -> dict[str, Any]:
+    return {"kernel_shape": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1), "dilations": (1, 1), "group": channels}
+
+
+REWRITE = Rewrite("slopes_to_halves", rewrite, ("PRelu",))
