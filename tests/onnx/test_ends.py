@@ -92,3 +92,11 @@ def test_samples_that_do_not_fit_the_inputs(tmp_path: Path, arrays: dict[str, in
     samples = {name: np.ones((count, 3, 8, 8), np.float32) for name, count in arrays.items()}
     code, said, made = quantize(tmp_path, network(ENDS["two inputs"]), samples=samples)
     assert code == 1 and made is None and message in said and said.strip().count("\n") == 0
+
+
+def test_functions_of_the_float_part_are_no_blocks() -> None:
+    """The graph that was covered goes on behind an output whose other name went; its GELU is a function of our domain."""
+    model = network(f"{X} (float[N,4,6,6] i, {Y}) <float[4,3,3,3] w, float r = {{1.4142135}}, float o = {{1.0}}, float h = {{0.5}}> {{ c = Conv (x, w) i = Identity (c)"
+                    " s = Sin (c) a = Div (s, r) e = Erf (a) p = Add (e, o) m = Mul (s, p) y = Mul (m, h) }")
+    made = quantize_model(model, samples=np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)).model
+    assert "Gelu" in [n.op_type for n in made.graph.node] and [b.kind for b in readback.program(made).blocks] == ["input", "conv2d"]

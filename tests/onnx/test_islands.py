@@ -24,14 +24,14 @@ LRN = "l = LRN <beta = 0.5, size = 3> (r) "
 
 ONE = HEAD + f"(float[N,5] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} k = Conv (l, v) s = Relu (k) p = GlobalAveragePool (s)" \
     " f = Flatten (p) y = Gemm <transB = 1> (f, d) }"
-TWO = HEAD + f"(float[N,6,2,2] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} k = Conv (l, v) e = Softplus (k) y = Conv (e, u) }}"
+TWO = HEAD + f"(float[N,6,2,2] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} k = Conv (l, v) e = Erf (k) y = Conv (e, u) }}"
 JOIN = HEAD + f"(float[N,6,4,4] y, float[N,4,6,6] l) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} a = Add (r, l) y = Conv (a, v) }}"
 TAIL = HEAD + f"(float[N,4,6,6] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} m = Relu (l) y = MaxPool <kernel_shape = [1,1]> (m) }}"
-ENTRY = HEAD + f"(float[N,4,6,6] y) {WEIGHTS} {{ s = Softplus (x) y = Conv (s, w) }}"
+ENTRY = HEAD + f"(float[N,4,6,6] y) {WEIGHTS} {{ s = Erf (x) y = Conv (s, w) }}"
 FUSED = HEAD + "(float[N,5] y) <float[4,3,3,3] w, float[4,5] d> { c = Conv (x, w) r = Relu (c)" \
     ' s = Constant <value_floats = [1.0, 1.0, 0.16666667, 0.16666667]> () m = Resize <mode = "linear"> (r, , s) f = Flatten (m) y = Gemm (f, d) }'
 TABLE = HEAD + f"(float[N,6,4,4] y) {WEIGHTS} {{ c = Conv (x, w) r = Relu (c) {LRN} s = Sigmoid (l) y = Conv (s, v) }}"
-SOFTMAX = HEAD + f"(float[N,6,2,2] y) {WEIGHTS} {{ c = Conv (x, w) m = Softmax <axis = 1> (c) k = Conv (m, v) e = Softplus (k) y = Conv (e, u) }}"
+SOFTMAX = HEAD + f"(float[N,6,2,2] y) {WEIGHTS} {{ c = Conv (x, w) m = Softmax <axis = 1> (c) k = Conv (m, v) e = Erf (k) y = Conv (e, u) }}"
 REGIONS = {"a softmax in a file of opset 17": SOFTMAX, "a table first": TABLE, "one": ONE, "two": TWO, "join": JOIN, "entry": ENTRY, "an operation that onnxruntime would fuse": FUSED}
 
 

@@ -17,7 +17,7 @@ from quantizeml_core.errors import ModelError
 X = "(float[N,3,8,8] x) => "
 W = "<float[4,3,3,3] w, float[4] b, float[5,4] d, float[5] e>"
 NET = f"{X} (float[N,5] y) {W} {{ a = Conv (x, w, b) r = Relu (a) p = GlobalAveragePool (r) q = Flatten (p) y = Gemm <transB = 1> (q, d, e) }}"
-TAIL = f"{X} (float[N,5] y) {W} {{ a = Conv (x, w, b) r = Relu (a) s = Softplus (r) p = GlobalAveragePool (s) q = Flatten (p) y = Gemm <transB = 1> (q, d, e) }}"
+TAIL = f"{X} (float[N,5] y) {W} {{ a = Conv (x, w, b) r = Relu (a) s = Erf (r) p = GlobalAveragePool (s) q = Flatten (p) y = Gemm <transB = 1> (q, d, e) }}"
 DROPOUT = f"(float[1,3,8,8] x) => (float[1,5] y) {W} {{ a = Conv (x, w, b) r = Relu (a) p = GlobalAveragePool (r) o, mask = Dropout <ratio = 0.5> (p)" \
     " q = Flatten (o) y = Gemm <transB = 1> (q, d, e) }"
 STATIC = "(float[1,3,8,8] x) => (float[1,5] y) <float[4,3,3,3] w, float[5,144] d> { a = Conv (x, w) r = Relu (a) k = Constant <value = int64[2] {1,144}> ()" \
@@ -26,10 +26,10 @@ FLAT = "(float[1,3,8,8] x) => (float[5] y) <float[4,3,3,3] w, float[144,5] d> { 
     " q = Reshape (r, k) y = MatMul (q, d) }"
 TIED = f"{X} (float[N,4,6,6] y) <float[4,3,3,3] w, float[4,4,3,3] v> {{ a = Conv (x, w) r = Relu (a) c = Conv <pads = [1,1,1,1]> (r, v)" \
     " k = Conv <pads = [1,1,1,1]> (c, v) y = Add (c, k) }"
-TIED_WITH_FLOAT = f"{X} (float[N,4,6,6] y) <float[4,3,3,3] w, float[4,4,3,3] v> {{ a = Conv (x, w) r = Relu (a) c = Conv <pads = [1,1,1,1]> (r, v) s = Softplus (c)" \
+TIED_WITH_FLOAT = f"{X} (float[N,4,6,6] y) <float[4,3,3,3] w, float[4,4,3,3] v> {{ a = Conv (x, w) r = Relu (a) c = Conv <pads = [1,1,1,1]> (r, v) s = Erf (c)" \
     " y = Conv <pads = [1,1,1,1]> (s, v) }"
 TAKEN = "(float[N,3,8,8] quantize) => (float[N,4,6,6] y, float[N,4,6,6] dequantizer) <float[4,3,3,3] w, float[4,4,1,1] v, float[1] c_M> { c = Conv (quantize, w)" \
-    " dequantizer_scale = Relu (c) y = Conv (dequantizer_scale, v) t = Softplus (y) dequantizer = Mul (t, c_M) }"
+    " dequantizer_scale = Relu (c) y = Conv (dequantizer_scale, v) t = Erf (y) dequantizer = Mul (t, c_M) }"
 
 DEAD = np.random.default_rng(0).normal(size=(4, 3, 3, 3)) * np.reshape([1, 0, 0, 1], (4, 1, 1, 1))
 

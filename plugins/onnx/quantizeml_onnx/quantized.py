@@ -15,11 +15,12 @@ from .large import apart
 from .observe import session
 
 DEQUANTIZER = "Dequantizer"
+BLOCKS = tuple(contract.BASES.values())
 
 
 def is_block(node: onnx.NodeProto) -> bool:
-    """Whether a node of a quantized graph is a block of its program."""
-    return node.domain in (contract.CONVERTIBLE, contract.OWN) and not node.op_type.startswith(DEQUANTIZER)
+    """Whether a node of a quantized graph is a block of its program, and no function of the float part."""
+    return node.domain in (contract.CONVERTIBLE, contract.OWN) and node.op_type.startswith(BLOCKS)
 
 
 def quantized_nodes(model: onnx.ModelProto) -> tuple[onnx.NodeProto, ...]:
