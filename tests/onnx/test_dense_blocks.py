@@ -35,7 +35,7 @@ def result() -> Result:
 def test_it_is_quantized_whole(result: Result) -> None:
     assert result.blueprint.stops == ()
     assert [b.kind for b in result.program.blocks] == ["input", "conv2d", "depthwise2d", "concat", "depthwise2d", "conv2d"]
-    assert {c.rewrite for c in result.changes if not c.refused} >= {"depthwise_normalization", "fold_affine"}
+    assert "depthwise_normalization" in {c.rewrite for c in result.changes if not c.refused}
 
 
 def test_the_normalization_of_the_input_is_folded_into_its_scale(result: Result) -> None:

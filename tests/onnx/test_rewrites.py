@@ -255,8 +255,8 @@ REFUSED = {
                          "it multiplies tensors of rank 3 and 2, only (N, C) by (C, F) is a dense layer"),
     "matmul_of_two_tensors": ("(float[N,4] x, float[4,5] w) => (float[N,5] y) { y = MatMul(x, w) }", {}, "matmul_to_gemm",
                               "its second operand is no constant"),
-    "prelu_pixel_slopes": ("(float[N,3,2,2] x) => (float[N,3,2,2] y) { y = PRelu(x, s) }", {"s": (3, 2, 2)}, "slopes_to_halves",
-                           "its slopes differ between pixels, or its input is no image"),
+    "prelu_pixel_slopes": ("(float[N,3,2,2] x) => (float[N,3,2,2] y) { y = PRelu(x, s) }", {"s": (3, 2, 2)}, "slopes_to_convolution",
+                           "its slopes differ between pixels"),
     "maximum_of_channels": ("(float[N,3,4,5] x) => (float[N,1,4,5] y) { y = ReduceMax<axes=[1]>(x) }", {}, "global_max_pool_to_max_pool",
                             "it is the maximum over axes (1,), only height and width together can be quantized"),
     "bilinear_of_corners": ("(float[N,3,4,5] x) => (float[N,3,8,10] y) <float[4] s = {1.0, 1.0, 2.0, 2.0}> "

@@ -1,6 +1,6 @@
 """sanitize: apply rewrites to a working copy until nothing changes, each one proven equal first.
 
-Order is fixed: passes over the nodes in topological order, rewrites in the order given. Every value that survives keeps its name; the
+Order is fixed: passes over the nodes in topological order, rewrites in the order given, those that come last in passes of their own. Every value that survives keeps its name; the
 output of a replaced subgraph keeps its name; a new node takes the name of the node it stands for.
 """
 
@@ -30,10 +30,12 @@ def sanitize(model: ir.Model, rewrites: Sequence[Rewrite]) -> tuple[ir.Model, tu
     Refusals are those that hold for the final graph. Rewrites that undo each other end after 100 passes with a refusal.
     """
     applied: list[Applied] = []
-    graph = model.graph
+    graph, first, last = model.graph, [r for r in rewrites if not r.last], [r for r in rewrites if r.last]
     names = {v.name for v in (*graph.inputs, *graph.initializers.values(), *(v for n in graph for v in n.outputs))}
     for _ in range(PASSES):
-        outcomes = _one_pass(graph, rewrites, names)
+        outcomes = _one_pass(graph, first, names)
+        if not any(isinstance(o, Applied) for o in outcomes):
+            outcomes += _one_pass(graph, last, names)
         done = [o for o in outcomes if isinstance(o, Applied)]
         applied += done
         remove_dead(graph)

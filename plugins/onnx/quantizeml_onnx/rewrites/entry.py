@@ -14,20 +14,20 @@ import onnx_ir as ir
 
 from . import batch_normalization
 from .affine import ANCHORS, Affine, affine
-from .graph import data_input, dims, rank
+from .graph import data_input, dims, private, rank
 from .model import Expression, Op, Proposal, Refusal, Rewrite
 
 PASSED = (*ANCHORS, "BatchNormalization", "Cast", "Transpose", "Reshape", "Unsqueeze")
 
 
-def from_input(value: ir.Value) -> bool:
-    """Whether only entry steps stand between a model input and a value."""
+def from_input(value: ir.Value, alone: bool = False) -> bool:
+    """Whether only entry steps stand between a model input and a value; `alone`: and nothing else reads what is between them."""
     while (node := value.producer()) is not None:
         before = data_input(node) if node.op_type in PASSED and not node.domain else None
-        if before is None:
+        if before is None or alone and not private(value):
             return False
         value = before
-    return value.is_graph_input()
+    return value.is_graph_input() and (private(value) or not alone)
 
 
 def rewrite(node: ir.Node) -> Proposal | Refusal | None:

@@ -2,8 +2,8 @@
 
     s x + o = Conv(x, diag(s)) + o        kernel (C, 1, 1, 1), group C; 4-D tensors only
 
-A chain of BatchNormalization, Mul, Div, Add and Sub with constants is one map. Not at a model input, where it is a rescaling of the samples, and not where what
-follows may be the rest of an activation's spelling. Only for targets with capability `depthwise2d.pointwise`.
+A chain of BatchNormalization, Mul, Div, Add and Sub with constants is one map. Not at a model input that nothing else reads, where it is a rescaling of the
+samples. It comes last: what is left is no part of an activation's spelling, and no convolution takes it in. Only for targets with capability `depthwise2d.pointwise`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from . import batch_normalization, linear
+from . import batch_normalization
 from .affine import ANCHORS, affine
 from .entry import from_input
-from .graph import dims, is_constant, per_channel, private
+from .graph import dims, per_channel, private
 from .model import Op, Proposal, Refusal, Rewrite
-
-FOLLOWING = frozenset({"AveragePool", "Concat", "Conv", "ConvTranspose", "Flatten", "Gather", "GlobalAveragePool", "LeakyRelu", "MaxPool", "PRelu", "Relu", "Resize"})
-"""What may read a map that is spelled with elementary operations: nothing of which activations are made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +32,8 @@ class Map:
 
 def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     """The depthwise convolution."""
-    found = _chain(node) if node.op_type == "BatchNormalization" or _ends(node) else None
-    if found is None or from_input(found.x) or linear.linear_producer(found.x) is not None:
+    found = None if _goes_on(node) else _chain(node)
+    if found is None or from_input(found.x, alone=True):
         return None
     shape = dims(found.x)
     if shape is None or len(shape) != 4 or shape[1] is None:
@@ -46,10 +43,9 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     return Proposal(found.nodes, Op("Conv", (found.x, found.scale.reshape(-1, 1, 1, 1), found.offset), attributes, name=name, shape=shape))
 
 
-def _ends(node: ir.Node) -> bool:
-    """Whether everything that reads an elementary operation is plain: layers, and sums and products of computed tensors."""
-    readers = node.outputs[0].consumers()
-    return bool(readers) and all(r.op_type in FOLLOWING or r.op_type in ("Add", "Sum") and not any(is_constant(v) for v in r.inputs) for r in readers)
+def _goes_on(node: ir.Node) -> bool:
+    """Whether the chain is longer."""
+    return private(node.outputs[0]) and any(_map(reader) for reader in node.outputs[0].consumers())
 
 
 def _chain(node: ir.Node) -> Map | None:
@@ -70,4 +66,4 @@ def _map(node: ir.Node) -> Map | None:
     return None if scale is None or offset is None else Map(found.data, scale, offset, (node,))
 
 
-REWRITE = Rewrite("depthwise_normalization", rewrite, (*ANCHORS, "BatchNormalization"))
+REWRITE = Rewrite("depthwise_normalization", rewrite, (*ANCHORS, "BatchNormalization"), last=True)

@@ -78,11 +78,13 @@ class Rewrite:
         name: how reports call it.
         apply: function of one node; called again until nothing changes, so it must not propose what it already achieved.
         anchors: operation types it wants to see, empty for all.
+        last: tried only where no other rewrite changes the graph any more: what makes do with what the others could not use.
     """
 
     name: str
     apply: Callable[[ir.Node], Proposal | Refusal | None]
     anchors: tuple[str, ...] = ()
+    last: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
     PRelu(x; s) = relu(x) - s relu(-x) = [1, -s] relu([x, -x])
 
-The convolution before it has each filter twice, one of them negative, and a grouped one adds them up. Where none is free to be split, a depthwise one of 1 and -1
-for each channel stands in.
+The convolution before it has each filter twice, one of them negative, and a grouped one adds them up. Where none is free to be split, one of 1 and -1 for each
+channel stands in.
 """
 
 from __future__ import annotations
@@ -15,32 +15,31 @@ import numpy as np
 import onnx_ir as ir
 
 from . import linear
-from .affine import affine
 from .graph import attributes, constant, dims, per_channel, private, producer
 from .model import Op, Proposal, Refusal, Rewrite
 
-UNSETTLED = frozenset({"BatchNormalization", "Identity", "Squeeze", "Transpose", "Unsqueeze"})
-"""Where one of these or an affine map comes before, another rewrite may yet bring a convolution there."""
-
-
-def rewrite(node: ir.Node) -> Proposal | Refusal | None:
-    """Both halves."""
-    x, slope = node.inputs[0], constant(node.inputs[1])
-    shape, conv = dims(x), producer(x, "Conv")
-    if slope is None or slope.size < 2 or (slope == slope.reshape(-1)[0]).all():
+def split(node: ir.Node) -> Proposal | None:
+    """Both halves by the convolution before."""
+    x, slopes = node.inputs[0], _slopes(node)
+    conv = producer(x, "Conv")
+    if slopes is None or conv is None or not private(x) or linear.obstacle(conv):
         return None
-    if shape is None or len(shape) != 4 or shape[1] is None or (each := per_channel(slope, 4, shape[1])) is None:
-        return Refusal("its slopes differ between pixels, or its input is no image")
-    if conv is not None and private(x) and not linear.obstacle(conv):
-        weights = [v for v in map(constant, conv.inputs[1:]) if v is not None]
-        return Proposal((conv, node), _halves(node, Op("Conv", (conv.inputs[0], *_both(weights)), attributes(conv), name=conv.name or ""), each))
-    if _unsettled(x.producer()):
-        return None
-    return Proposal((node,), _halves(node, Op("Conv", (x, *_both([np.ones((shape[1], 1, 1, 1))])), _pointwise(shape[1])), each))
+    weights = [v for v in map(constant, conv.inputs[1:]) if v is not None]
+    return Proposal((conv, node), _halves(node, Op("Conv", (conv.inputs[0], *_both(weights)), attributes(conv), name=conv.name or ""), slopes))
 
 
-def _unsettled(before: ir.Node | None) -> bool:
-    return before is not None and (before.op_type in UNSETTLED or affine(before) is not None)
+def stand_in(node: ir.Node) -> Proposal | Refusal:
+    """Both halves by a convolution of its own."""
+    x, slopes = node.inputs[0], _slopes(node)
+    if slopes is None:
+        return Refusal("its slopes differ between pixels or are computed by the model, or its input is no image")
+    return Proposal((node,), _halves(node, Op("Conv", (x, *_both([np.ones((len(slopes), 1, 1, 1))])), _pointwise(len(slopes))), slopes))
+
+
+def _slopes(node: ir.Node) -> np.ndarray | None:
+    """One for each channel of an image."""
+    shape, slope = dims(node.inputs[0]), constant(node.inputs[1])
+    return None if slope is None or shape is None or len(shape) != 4 or shape[1] is None else per_channel(slope, 4, shape[1])
 
 
 def _halves(node: ir.Node, twice: Op, slopes: np.ndarray) -> Op:
@@ -61,4 +60,5 @@ def _pointwise(channels: int) -> dict[str, Any]:
     return {"kernel_shape": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1), "dilations": (1, 1), "group": channels}
 
 
-REWRITE = Rewrite("slopes_to_halves", rewrite, ("PRelu",))
+SPLIT = Rewrite("slopes_to_halves", split, ("PRelu",))
+STAND_IN = Rewrite("slopes_to_convolution", stand_in, ("PRelu",), last=True)
