@@ -139,7 +139,7 @@ def _matmul_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
 
 
 GROWTH: Mapping[str, Growth] = {
-    "Add": _sum, "Sub": _sum, "Sum": _sum, "Mul": _product, "Div": _quotient, "PRelu": _product, "Conv": _linear(0), "MatMul": _matmul_growth,
+    "Add": _sum, "Sub": _sum, "Sum": _sum, "Mul": _product, "Div": _quotient, "PRelu": _product, "Conv": _linear(0), "ConvTranspose": _linear(1), "MatMul": _matmul_growth,
     "Product": _product_growth, "TurnedProduct": _product_growth,
     "Softmax": _softmax_growth, "Pow": _power_growth,
     "Gemm": _gemm_growth, "Einsum": _einsum_growth, "BatchNormalization": _normalized, "ReduceMean": _mean_growth, "GlobalAveragePool": _mean_growth,
@@ -330,6 +330,9 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "Erf": lambda x, a: _erf(x[0]).astype(np.float64),
     "Gelu": _gelu,
     "Conv": lambda x, a: kernels.conv(x[0], x[1], x[2] if len(x) > 2 else None, a),
+    "ConvTranspose": lambda x, a: kernels.conv_transpose(x[0], x[1], a),
+    "SpaceToDepth": lambda x, a: kernels.space_to_depth(x[0], a["blocksize"]),
+    "DepthToSpace": lambda x, a: kernels.depth_to_space(x[0], a["blocksize"], a.get("mode", "DCR") == "CRD"),
     "Gemm": _gemm,
     "MatMul": lambda x, a: kernels.matmul(x[0], x[1]),
     "Einsum": lambda x, a: np.einsum(a["equation"], *x),

@@ -126,6 +126,30 @@ def average_pool(x: np.ndarray, attributes: Attributes) -> np.ndarray:
     return total / pool(np.ones_like(x), attributes, lambda parts: parts.sum(axis=0), fill)
 
 
+def conv_transpose(x: np.ndarray, weight: np.ndarray, attributes: Attributes) -> np.ndarray:
+    """y[n, f, i s + a, j t + b] += sum over channels of weight[c, f, a, b] * x[n, c, i, j], of one group, without padding."""
+    if int(attributes.get("group", 1)) != 1 or any((*attributes.get("pads", ()), *attributes.get("output_padding", ()))) or x.ndim != 4:
+        raise Unprovable("a transposed convolution of several groups, or with padding")
+    (n, _, height, width), (_, filters, down, across), (s, t) = x.shape, weight.shape, attributes.get("strides", (1, 1))
+    y = np.zeros((n, filters, (height - 1) * s + down, (width - 1) * t + across))
+    for a in range(down):
+        for b in range(across):
+            y[:, :, a: a + (height - 1) * s + 1: s, b: b + (width - 1) * t + 1: t] += np.einsum("nchw,cf->nfhw", x, weight[:, :, a, b])
+    return y
+
+
+def space_to_depth(x: np.ndarray, block: int) -> np.ndarray:
+    n, c, h, w = x.shape
+    return x.reshape(n, c, h // block, block, w // block, block).transpose(0, 3, 5, 1, 2, 4).reshape(n, -1, h // block, w // block)
+
+
+def depth_to_space(x: np.ndarray, block: int, depth_first: bool) -> np.ndarray:
+    """Channels hold rows, columns, then depth; `depth_first`: depth, then rows and columns."""
+    n, c, h, w = x.shape
+    apart = x.reshape(n, -1, block, block, h, w).transpose(0, 1, 4, 2, 5, 3) if depth_first else x.reshape(n, block, block, -1, h, w).transpose(0, 3, 4, 1, 5, 2)
+    return apart.reshape(n, -1, h * block, w * block)
+
+
 PLACES: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "asymmetric": lambda i, scale: i / scale, **dict.fromkeys(("half_pixel", "pytorch_half_pixel"), lambda i, scale: (i + 0.5) / scale - 0.5),
 }

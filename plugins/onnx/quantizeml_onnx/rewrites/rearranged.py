@@ -1,0 +1,87 @@
+"""Pixels in other places: convolutions whose kernels hold a single one.
+
+    x[:, :, a::s, b::t]     a depthwise convolution, strides (s, t), the one at (a, b)
+    SpaceToDepth(x; b)      a grouped one with a filter for each place of a b x b square, strides (b, b), then the channels in the operation's order
+    DepthToSpace(x; b)      a transposed one, strides (b, b), each channel to its place
+
+They come last: what ends a network stays the movement it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from .graph import Dims, attribute, dims, ints
+from .model import Op, Proposal, Refusal, Rewrite
+
+WIDEST = 8
+"""Edge of the largest kernel that stands for a slice: it multiplies by zeros."""
+
+
+def sliced(node: ir.Node) -> Proposal | Refusal | None:
+    """The depthwise convolution of a slice along height and width."""
+    shape, after = _image(node.inputs[0]), _image(node.outputs[0])
+    starts, ends, axes, steps = (ints(node, name, i) for i, name in enumerate(("starts", "ends", "axes", "steps"), 1))
+    if shape is None or after is None or starts is None or ends is None or not {a % 4 for a in axes or range(len(starts))} <= {2, 3} or not _read(node):
+        return None
+    taken = {a % 4: range(shape[a % 4])[slice(b, e, s)] for a, b, e, s in zip(axes or range(len(starts)), starts, ends, steps or (1,) * len(starts), strict=True)}
+    places = [taken.get(axis, range(shape[axis])) for axis in (2, 3)]
+    kernel = tuple(size - (len(p) - 1) * p.step for size, p in zip(shape[2:], places, strict=True))
+    if min(p.step for p in places) < 1 or max(kernel) > WIDEST:
+        return Refusal(f"it takes pixels backwards or leaves out more than {WIDEST - 1} at an end")
+    weight = np.zeros((shape[1], 1, *kernel))
+    weight[:, :, places[0].start, places[1].start] = 1.0
+    return _conv(node, weight, tuple(p.step for p in places), shape[1], after)
+
+
+def gathered(node: ir.Node) -> Proposal | None:
+    """The convolution of SpaceToDepth."""
+    shape, block = _image(node.inputs[0]), attribute(node, "blocksize")
+    if shape is None or not _read(node):
+        return None
+    places, channels, (height, width) = block**2, shape[1], (n // block for n in shape[2:])
+    weight = np.tile(np.eye(places).reshape(places, 1, block, block), (channels, 1, 1, 1))
+    conv = Op("Conv", (node.inputs[0], weight), _attributes((block, block), (block, block), channels), shape=(shape[0], places * channels, height, width))
+    order = np.arange(places * channels).reshape(channels, places).T.ravel()
+    return Proposal((node,), Op("Gather", (conv, order), {"axis": 1}, shape=conv.shape), extent="true")
+
+
+def spread(node: ir.Node) -> Proposal | None:
+    """The transposed convolution of DepthToSpace."""
+    shape, block = _image(node.inputs[0]), attribute(node, "blocksize")
+    if shape is None or not _read(node):
+        return None
+    places, channels = block**2, shape[1] // block**2
+    sources = np.arange(shape[1]).reshape((channels, places) if attribute(node, "mode", "DCR") == "CRD" else (places, channels))
+    weight = np.zeros((shape[1], channels, block, block))
+    for place in range(places):
+        source = sources[:, place] if attribute(node, "mode", "DCR") == "CRD" else sources[place]
+        weight[source, np.arange(channels), place // block, place % block] = 1.0
+    return Proposal((node,), Op("ConvTranspose", (node.inputs[0], weight), _attributes((block, block), (block, block), 1)), extent="true")
+
+
+def _image(value: ir.Value) -> Dims | None:
+    """The shape of an image of known size."""
+    shape = dims(value)
+    return shape if shape is not None and len(shape) == 4 and None not in shape[1:] else None
+
+
+def _read(node: ir.Node) -> bool:
+    """Whether the network goes on."""
+    return bool(node.outputs[0].consumers())
+
+
+def _conv(node: ir.Node, weight: np.ndarray, strides: tuple[int, ...], groups: int, shape: Dims) -> Proposal:
+    return Proposal((node,), Op("Conv", (node.inputs[0], weight), _attributes(weight.shape[2:], strides, groups), name=node.name or "", shape=shape), extent="true")
+
+
+def _attributes(kernel: tuple[int, ...], strides: tuple[int, ...], groups: int) -> dict[str, Any]:
+    return {"kernel_shape": kernel, "pads": (0, 0, 0, 0), "strides": strides, "dilations": (1, 1), "group": groups}
+
+
+SLICE = Rewrite("slice_to_convolution", sliced, ("Slice",), last=True)
+SPACE_TO_DEPTH = Rewrite("space_to_depth_to_convolution", gathered, ("SpaceToDepth",), last=True)
+DEPTH_TO_SPACE = Rewrite("depth_to_space_to_convolution", spread, ("DepthToSpace",), last=True)
