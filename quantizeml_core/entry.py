@@ -4,7 +4,7 @@ The region sees z = raw * scale + offset. A linear consumer of z becomes the sam
 
     W z + b = (W scale) raw + (b + sum W offset)        zero padding of z is padding raw with -offset / scale
 
-For any other reader z is made by a convolution of one pixel with a diagonal kernel.
+For any other reader z is made by a convolution of one pixel with a diagonal kernel. Where z is looked at, as the input of a function, or made, raw goes by another name.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def _without(blueprint: Blueprint, entry: Block) -> Blueprint:
     scale, offset, bare = _array(entry, "scale", 1.0), _array(entry, "offset", 0.0), entry.with_arrays(scale=None, offset=None)
     takes = WHOLE if np.any(offset) else LINEAR
     others = [b for b in blueprint.consumers(entry.output) if b.kind not in takes]
-    first, shapes = (bare,), dict(blueprint.shapes)
-    if others:
+    shapes = dict(blueprint.shapes)
+    if others or any(b.probe == entry.output for b in blueprint.blocks):
         bare = replace(bare, output=entry.name)
         shapes[bare.output] = shapes[entry.output]
-        first = (bare, _rescaling(entry, bare, others[0], len(shapes[entry.output]), blueprint.channels(entry.output)))
+    first = (bare, *(_rescaling(entry, bare, other, len(shapes[entry.output]), blueprint.channels(entry.output)) for other in others[:1]))
 
     def folded(block: Block) -> tuple[Block, ...]:
         if block.name == entry.name:

@@ -36,6 +36,7 @@ ENDS = {
     "an input passed on": f"{X} ({Y}, float[N,3,8,8] t) {W} {{ y = Conv (x, w) t = Identity (x) }}",
     "an input that is an output": f"{X} ({Y}, float[N,3,8,8] x) {W} {{ y = Conv (x, w) }}",
     "an activated input": f"{X} (float[N,3,8,8] t, {Y}) {W} {{ y = Conv (x, w) t = Relu (x) }}",
+    "a rescaled input activated": f"{X} (float[N,3,8,8] t) <float s = {{0.2}}> {{ m = Mul (x, s) t = Tanh (m) }}",
     "one tensor under two names": f"{X} ({Y}, float[N,4,6,6] t) {W} {{ a = Conv (x, w) y = Identity (a) t = Identity (a) }}",
     "one tensor and its other name": f"{X} ({Y}, float[N,4,6,6] t) {W} {{ y = Conv (x, w) t = Identity (y) }}",
     "one output twice": f"{X} ({Y}, {Y}) {W} {{ y = Conv (x, w) }}",
