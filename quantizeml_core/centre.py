@@ -9,7 +9,7 @@ convolutions read it, on a target that pads with another number than zero: there
 A convolution without activation may write t - c instead of t when everything that reads it can give c back: a linear block without padding adds
 sum(W c) to its bias, a function that is looked up adds c first, an addition without activation passes c on to its own readers; and, on a target that pads, what only moves.
 c is the middle of the calibrated range per channel, or further from zero where its margin would go beyond zero. A function gives f - c too: where that is the same for all
-channels, padded layers read it as well. The network stays the same function; only biases and ranges change.
+channels, padded layers read it as well, and zero is among its integers. The network stays the same function; only biases and ranges change.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def centre(blueprint: Blueprint, plan: Plan, ranges: Ranges, padding: bool = Fal
             layers[block.name] = replace(layer, low=-width, high=width, floor=0.0, headroom=1.0)
             block = _shifted(block, offsets[block.output])
         elif block.kind == "lookup" and shifts:
-            offsets[block.output], width = _middle(layer)
+            offsets[block.output], width = _middle(_with_zero(layer) if _padded(block.output, blueprint) else layer)
             layers[block.name] = replace(layer, low=-width, high=width, floor=0.0, headroom=1.0)
             block = block.with_arrays(middle=offsets[block.output])
         blocks.append(block)
@@ -129,11 +129,23 @@ def _step_from_zero(block: Block, layer: LayerPlan) -> Floats:
 
 def _middle(layer: LayerPlan) -> tuple[Floats, Floats]:
     """The middle of what the integers cover, and how far that reaches to either side: the calibrated range with its margin, moved so that it ends at zero rather
-    than beyond. What was never negative is taken not to be, and goes further the other way."""
+    than beyond. What was never negative is taken not to be, and goes further the other way. A constant has steps of its own size: readers count its shift in them."""
     low, high = layer.extremes
     middle = (low + high) / 2.0
     width = replace(layer, low=low - middle, high=high - middle).absmax
+    width = width if width.any() else np.abs(middle)
     return np.where(low >= 0, np.maximum(middle, width), np.where(high <= 0, np.minimum(middle, -width), middle)), width
+
+
+def _padded(tensor: str, blueprint: Blueprint) -> bool:
+    """Whether a layer pads a tensor, or what moves it."""
+    return any(any(reader.pads) or moves(reader) and _padded(reader.output, blueprint) for reader in blueprint.consumers(tensor))
+
+
+def _with_zero(layer: LayerPlan) -> LayerPlan:
+    """The range and the zero that pads it."""
+    low, high = layer.extremes
+    return replace(layer, low=np.minimum(low, 0.0), high=np.maximum(high, 0.0))
 
 
 def _heard(layer: LayerPlan, readers: Sequence[Block], plan: Plan) -> LayerPlan:

@@ -155,6 +155,7 @@ ODD = {
     "the same as another": (f"{IN} {{ c = Conv(x, w) s = HardSwish(c) t = Tanh(c) a = Add(s, t) y = Conv(a, v) }}", {}, 30),
     "what others read whole": (f"{IN} {{ c = Conv(x, w) s = Tanh(c) a = Add(s, c) y = Conv(a, v) }}", {"w": np.random.default_rng(1).normal(size=(4, 3, 3, 3))}, 30),
     "large numbers": (f"{IN} {{ c = Conv(x, w, b) s = HardSwish(c) y = Conv(s, v) }}", {"b": np.full(4, 30.0)}, 30),
+    "far from zero, for padded layers": (f"{IN.replace('4,4,4] y', '4,6,6] y')} {{ c = Conv(x, w, b) s = HardSwish(c) y = Conv<pads=[1,1,1,1]>(s, v) }}", {"b": np.full(4, 30.0)}, 30),
     "where it is flat": (f"{IN} {{ c = Conv(x, w, b) s = HardSwish(c) y = Conv(s, v) }}", {"b": np.full(4, -30.0)}, 30),
 }
 

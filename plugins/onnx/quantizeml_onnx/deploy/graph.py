@@ -25,9 +25,10 @@ JOINED = frozenset({"add", "concat", "select", "upsample2d"})
 
 
 def zero_points(program: Program) -> dict[str, int]:
-    """By tensor of the program, 0 or 128; none for accumulators."""
+    """By tensor of the program, 0 or 128, where it or what pads it may be negative; none for accumulators."""
     bytes_only = {t for t, f in program.formats.items() if f.bits <= 8}
-    zeros = {t: MIDDLE if reach(program, t)[0] < 0 else 0 for t in bytes_only}
+    padded = {b.inputs[0] for b in program.blocks if "pad_value" in b.arrays and (b.arrays["pad_value"] < 0).any()}
+    zeros = {t: MIDDLE if t in padded or reach(program, t)[0] < 0 else 0 for t in bytes_only}
     ties = [[t for t in (*b.inputs, *(() if b.kind == "add" else (b.output,))) if t in bytes_only] for b in program.blocks
             if b.kind in JOINED and not (b.kind == "add" and addition.plain(b)) or unchanged(program, b)]
     while raised := {t for tie in ties if any(zeros[t] for t in tie) for t in tie if not zeros[t]}:
