@@ -148,6 +148,8 @@ COVERED: dict[str, Callable[[], keras.Model]] = {
     "images side by side": lambda: graph(lambda x: layers.Concatenate(axis=2)(
         [layers.Concatenate(axis=1)([layers.Conv2D(3, 1)(x), layers.ReLU()(layers.Conv2D(3, 1)(x))]), layers.ZeroPadding2D(((9, 0), (0, 0)))(x)])),
     "leaky relu": lambda: net(layers.Conv2D(4, 3), layers.LeakyReLU(0.2)),
+    "mish, selu, celu": lambda: net(layers.Conv2D(4, 3, activation="mish"), layers.Conv2D(4, 3, activation="selu"), layers.Conv2D(4, 3, activation="celu")),
+    "softplus, softsign": lambda: net(layers.Conv2D(4, 3, activation="softplus"), layers.Conv2D(4, 3), layers.Activation("softsign")),
     "gelu, silu, hard_silu": lambda: net(layers.Conv2D(4, 3, activation="gelu"), layers.Conv2D(4, 3, activation="silu"), layers.Activation("linear"),
                                          layers.Conv2D(4, 3), layers.Activation("hard_silu")),
     "prelu of one slope": lambda: net(layers.Conv2D(4, 3), layers.PReLU(shared_axes=(1, 2, 3))),
@@ -217,7 +219,7 @@ STOPS: dict[str, tuple[Callable[[], keras.Model], str, str]] = {
     "softmax": (lambda: net(layers.Flatten(), layers.Dense(3, activation="softmax", name="fc")), "fc/activation", "softmax"),
     "threshold": (lambda: net(layers.Conv2D(4, 3), layers.ReLU(threshold=1.0, name="relu")), "relu", "threshold"),
     "slopes": (lambda: net(layers.Conv2D(4, 3), layers.PReLU(shared_axes=(1, 2), name="prelu")), "prelu", "one slope"),
-    "softplus": (lambda: net(layers.Conv2D(4, 3, name="c", activation="softplus")), "c/activation", "`softplus` has no table"),
+    "exponential": (lambda: net(layers.Conv2D(4, 3, name="c", activation="exponential")), "c/activation", "`exponential` has no table"),
     "a constant image": (lambda: graph(lambda x: layers.Conv2D(3, 1)(x) * keras.Variable(np.ones((9, 10, 3)))), "multiply",
                          "only with a number"),
 }

@@ -12,8 +12,8 @@ from quantizeml_core.tables import FUNCTIONS
 
 TABLES: Mapping[str, tuple[str, float | None]] = {
     "gelu": ("gelu", None), "silu": ("swish", None), "swish": ("swish", None), "hard_silu": ("hard_swish", None), "hard_swish": ("hard_swish", None),
-    "leaky_relu": ("leaky_relu", 0.2), "sigmoid": ("sigmoid", None),
-    "hard_sigmoid": ("hard_sigmoid", None), "tanh": ("tanh", None), "elu": ("elu", 1.0),
+    "leaky_relu": ("leaky_relu", 0.2), "sigmoid": ("sigmoid", None), "celu": ("celu", 1.0), "mish": ("mish", None), "selu": ("selu", None),
+    "hard_sigmoid": ("hard_sigmoid", None), "tanh": ("tanh", None), "elu": ("elu", 1.0), "softplus": ("softplus", None), "softsign": ("softsign", None),
 }
 
 

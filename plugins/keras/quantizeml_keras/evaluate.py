@@ -174,4 +174,10 @@ FUNCTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "sigmoid": lambda x, alpha: ops.sigmoid(x),
     "tanh": lambda x, alpha: ops.tanh(x),
     "elu": lambda x, alpha: ops.elu(x, alpha),
+    "abs": lambda x, alpha: ops.abs(x),
+    "celu": lambda x, alpha: ops.celu(x, alpha),
+    "mish": lambda x, alpha: x * ops.tanh(ops.softplus(x)),
+    "selu": lambda x, alpha: ops.selu(x),
+    "softplus": lambda x, alpha: ops.softplus(x),
+    "softsign": lambda x, alpha: ops.divide(x, 1 + ops.abs(x)),
 }
