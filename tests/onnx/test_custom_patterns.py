@@ -94,7 +94,7 @@ def test_a_scope_takes_what_no_rule_does(build: Callable[..., Any], x: np.ndarra
 
 
 def test_a_rule_in_a_scope_does_the_same(x: np.ndarray) -> None:
-    with pattern_scope(Rule("abs", P("Erf"), new)):
+    with pattern_scope(Rule("erf", P("Erf"), new)):
         assert not quantize_model(model(ERF), samples=x).blueprint.stops
 
 

@@ -1,6 +1,8 @@
 """Elementary operations in the spelling that the other rewrites and the rules know.
 
     -x = x * -1     x^2 = x * x     x - y = x + y * -1
+
+They come last: normalizations and functions are spelled with them.
 """
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ def power(node: ir.Node) -> Proposal | Refusal | None:
 
 
 def difference(node: ir.Node) -> Proposal | None:
-    """The sum of two images, one of them negative. Means and deviations are no images of one size: what is normalized stays as it is."""
+    """The sum of two images, one of them negative."""
     x, y = node.inputs
     if x is y or is_constant(x) or is_constant(y) or dims(x) is None or dims(x) != dims(y) or len(dims(x)) != 4:
         return None
     return Proposal((node,), Op("Add", (x, Op("Mul", (y, np.asarray(-1.0)), shape=dims(y))), shape=dims(x)))
 
 
-NEGATIVE = Rewrite("negative_to_product", negative, ("Neg",))
-DIFFERENCE = Rewrite("difference_to_sum", difference, ("Sub",))
-SQUARE = Rewrite("square_to_product", power, ("Pow",))
+NEGATIVE = Rewrite("negative_to_product", negative, ("Neg",), last=True)
+DIFFERENCE = Rewrite("difference_to_sum", difference, ("Sub",), last=True)
+SQUARE = Rewrite("square_to_product", power, ("Pow",), last=True)
