@@ -46,12 +46,14 @@ def _values(generator: np.random.Generator, shape: tuple[int | None, ...], nonne
 
 def _witness(block: Block, generator: np.random.Generator) -> Block:
     """Two channels, integers for weights and bias; a table becomes a ReLU (both act on one value), a global mean a sum. A convolution that
-    only moves keeps its first two channels."""
+    only moves keeps its first two channels, or has its only one twice."""
     if block.weight is None or block.weight.ndim != 4:
         return block
     groups = 1 if block.groups == 1 else CHANNELS
     if moves(block):
-        return replace(block, groups=groups, arrays={"weight": block.weight[:CHANNELS, : CHANNELS // groups].astype(np.int64)})
+        alone = len(block.weight) < CHANNELS
+        weight = np.einsum("cd,ij->cdij", np.eye(CHANNELS), block.weight[0, 0]) if alone else block.weight[:CHANNELS, : CHANNELS // groups]
+        return replace(block, groups=groups, arrays={"weight": weight.astype(np.int64)})
     weight = generator.integers(-LARGEST, LARGEST + 1, (CHANNELS, CHANNELS // groups, *block.weight.shape[2:]))
     vectors = {name: generator.integers(1, LARGEST, CHANNELS) for name in ("pad_value", "bias") if name in block.arrays}
     activation = None if block.activation is None else replace(block.activation, name="relu", bound=None, alpha=None)

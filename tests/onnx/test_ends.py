@@ -95,6 +95,13 @@ def test_samples_that_do_not_fit_the_inputs(tmp_path: Path, arrays: dict[str, in
     assert code == 1 and made is None and message in said and said.strip().count("\n") == 0
 
 
+def test_a_rescaled_input_that_the_float_part_reads_too() -> None:
+    model = network(f"{X} ({Y}, float[N,3,8,8] t) {W} {{ m = Add (x, x) y = Conv (m, w) t = Erf (m) }}")
+    made = quantize_model(model, samples=np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)).model
+    onnx.checker.check_model(made, full_check=True)
+    assert [b.kind for b in readback.program(made).blocks] == ["input", "conv2d"]
+
+
 def test_functions_of_the_float_part_are_no_blocks() -> None:
     """The graph that was covered goes on behind an output whose other name went; its GELU is a function of our domain."""
     model = network(f"{X} (float[N,4,6,6] i, {Y}) <float[4,3,3,3] w, float r = {{1.4142135}}, float o = {{1.0}}, float h = {{0.5}}> {{ c = Conv (x, w) i = Identity (c)"

@@ -145,3 +145,12 @@ def test_weights_that_could_overflow_get_a_wider_step(x: np.ndarray) -> None:
 def test_weights_without_a_bit_left_are_refused_by_name(x: np.ndarray) -> None:
     with pytest.raises(ModelError, match="`a`: its 8-bit weights could overflow 8 bits"):
         quantize_model(model(), samples=x, qparams=QuantizationParams(buffer_bits=8))
+
+
+def test_the_maximum_of_a_single_channel_is_judged() -> None:
+    """An identity in front of it moves one channel; its witness has two."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> one (float[N,1,8,8] x) => (float[N,4,7,7] y) <float[4,1,3,3] w> {
+        p = MaxPool <kernel_shape = [2,2], pads = [1,1,1,1]> (x)  y = Conv (p, w) }"""
+    gray = np.random.default_rng(1).integers(0, 256, (16, 1, 8, 8)).astype(np.float32)
+    result = quantize_model(model(text), target="akida1", samples=gray)
+    assert differences(result.program, {"x": gray}, lambda feeds: boundaries(result.model, feeds)) == ()

@@ -6,7 +6,7 @@ keep their names, the integer tensor behind one is called `<name>/int`. Callees 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,15 +41,16 @@ class Emitted:
     states: tuple[tuple[onnx.ValueInfoProto, ...], tuple[onnx.ValueInfoProto, ...]] = ((), ())
 
 
-def emit(program: Program, opset: int, taken: Iterable[str] = ()) -> Emitted:
+def emit(program: Program, opset: int, taken: Iterable[str] = (), written: Collection[str] = ()) -> Emitted:
     """Nodes for every block and the Dequantizer.
 
     Arguments:
         opset: version of the default domain, the same for functions and graph.
         taken: names of the tensors and nodes that stay float, never reused for something else.
+        written: those of the tensors that float operations write, a rescaled input among them: its integers are called otherwise.
     """
     free = Names({*taken, *program.shapes, *(b.name for b in program.blocks)})
-    names = {t: free(f"{t}/int") if t in program.outputs else t for t in program.formats}
+    names = {t: free(f"{t}/int") if t in program.outputs or t in written else t for t in program.formats}
     nodes, initializers, bodies, slow = [], [], {}, {}
     for block in program.blocks:
         call, body = contract.call(program, block), functions.body(program, block)

@@ -34,7 +34,7 @@ def realize(original: ir.Model, sanitized: ir.Model, program: Program, config: M
     """
     remainder = _remainder(original, sanitized, program)
     opset = OPSET if not remainder.nodes else remainder.opset
-    emitted = emit(program, opset, remainder.names)
+    emitted = emit(program, opset, remainder.names, {v.name for node in remainder.nodes for v in node.outputs})
     header = _header(original.graph, remainder.nodes)
     return _model(header, emitted, remainder, opset, config)
 
