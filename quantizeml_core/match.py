@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from .blocks import Block
@@ -38,7 +39,7 @@ class Cover:
     matches: tuple[Match, ...]
     stops: tuple[Stop, ...]
 
-    @property
+    @cached_property
     def nodes(self) -> frozenset[str]:
         """Names of the covered nodes."""
         return frozenset(n.name for m in self.matches for n in m.nodes)
