@@ -53,6 +53,25 @@ CASES: dict[str, tuple[str, str, str, dict[str, np.ndarray]]] = {
     "a gate": (IMAGE, f"{W}, float[8,8,1,1] u", f"{CONV} p = GlobalAveragePool(c) e = Conv(p, u) q = HardSigmoid<alpha=0.2, beta=0.5>(e) y = Mul(c, q)", {}),
     "branches at the input": (IMAGE, f"{W}, float[8,3,1,1] u", f"{CONV} d = Conv(x, u) s = Add(c, d) y = Relu(s)", {}),
     "a sum of three": (IMAGE, f"{W}, float[8,3,1,1] u, float[8,3,1,1] t", f"{CONV} d = Conv(x, u) e = Conv(x, t) y = Sum(c, d, e)", {}),
+    **{f"{f} alone": (IMAGE, f"{W}, {V}", f"{CONV} r = MaxPool<kernel_shape=[2,2]>(c) f = {f}(r) y = Conv(f, v)", {}) for f in (
+        "Abs", "Celu<alpha=0.5>", "Elu", "HardSigmoid", "Selu", "Softplus", "Softsign")},
+    "a Mish spelled out": (IMAGE, f"{W}, {V}", f"{CONV} p = Softplus(c) t = Tanh(p) m = Mul(c, t) y = Conv(m, v)", {}),
+    "slopes per channel behind a sum": (IMAGE, f"{W}, float[8,1,1] s", f"{CONV} r = Relu(c) a = Add(c, r) y = PRelu(a, s)", arrays(s=np.linspace(-0.2, 0.7, 8).reshape(8, 1, 1))),
+    "a difference": (IMAGE, f"{W}, float[8,3,1,1] u", f"{CONV} d = Conv(x, u) r = Relu(d) y = Sub(c, r)", {}),
+    "a negative": (IMAGE, f"{W}, {V}", f"{CONV} r = Relu(c) n = Neg(r) y = Conv(n, v)", {}),
+    "a square": (IMAGE, f"{W}, {V}, float t", f"{CONV} p = Pow(c, t) y = Conv(p, v)", arrays(t=2)),
+    "the maximum of an image": (IMAGE, f"{W}, {V}", f"{CONV} m = GlobalMaxPool(c) y = Conv(m, v)", {}),
+    "enlarged, bilinear, twice": (IMAGE, f"{W}, {V}, float[4] s", f'{CONV} r = Relu(c) u = Resize<mode="linear">(r, , s) y = Conv(u, v)', arrays(s=[1, 1, 2, 2])),
+    "enlarged, bilinear, to a size": (IMAGE, f"{W}, {V}", f'{CONV} h = Shape<end=2>(c) z = Constant<value_ints=[27,9]>() k = Concat<axis=0>(h, z)'
+                                      ' u = Resize<mode="linear", coordinate_transformation_mode="asymmetric">(c, , , k) y = Conv(u, v)', {}),
+    "space to depth": ("float[N,3,8,8] x", "float[6,12,1,1] w", "d = SpaceToDepth<blocksize=2>(x) y = Conv(d, w)", {}),
+    "depth to space": (IMAGE, f"{W}, float[5,2,3,3] u", f"{CONV} r = Relu(c) d = DepthToSpace<blocksize=2>(r) y = Conv(d, u)", {}),
+    "every second pixel": (IMAGE, f"{W}, {V}", f"{CONV} o = Constant<value_ints=[1,0]>() e = Constant<value_ints=[99,99]>() a = Constant<value_ints=[2,3]>()"
+                           " t = Constant<value_ints=[2,2]>() p = Slice(c, o, e, a, t) y = Conv(p, v)", {}),
+    "a normalization beside the shortcut of its convolution": (IMAGE, f"{W}, float[8,8,1,1] u, float[8] k, float[8] o, float[8] m, float[8] q",
+        f"{CONV} n = BatchNormalization(c, k, o, m, q) r = Relu(n) d = Conv(r, u) y = Add(c, d)", arrays(q=np.ones(8))),
+    "a normalized input that something else reads": (IMAGE, f"{W}, float[8,3,1,1] u, float[3] k, float[3] o, float[3] m, float[3] q",
+        f"n = BatchNormalization(x, k, o, m, q) r = Relu(n) d = Conv(r, u) {CONV} y = Add(c, d)", arrays(q=np.ones(3))),
     "a series": (SERIES, "float[6,4,3] w, float[6,1,5] d", "c = Conv<pads=[1,1], strides=[2]>(x, w) r = Relu(c) y = Conv<group=6, pads=[4,0]>(r, d)", {}),
     "a series, pooled and averaged": (SERIES, "float[6,4,3] w, float[6,6] m", "c = Conv<dilations=[2], pads=[4,0]>(x, w) r = Relu(c)"
                                       " p = MaxPool<kernel_shape=[2], strides=[2]>(r) a = AveragePool<kernel_shape=[3], pads=[1,1]>(p)"
