@@ -140,6 +140,7 @@ EQUAL = {
                             "{ y = Resize<mode=\"linear\", coordinate_transformation_mode=\"pytorch_half_pixel\">(x, , s) }", {}, "Resize AveragePool"),
     "bilinear_of_tensorflow": (18, "(float[N,3,4,5] x) => (float[N,3,16,10] y) <float[4] s = {1.0, 1.0, 4.0, 2.0}> "
                                    "{ y = Resize<mode=\"linear\", coordinate_transformation_mode=\"asymmetric\">(x, , s) }", {}, "Resize AveragePool"),
+    "bilinear_of_one_pixel": (18, "(float[N,3,1,1] x) => (float[N,3,28,28] y) <float[4] s = {1.0, 1.0, 28.0, 28.0}> { y = Resize<mode=\"linear\">(x, , s) }", {}, "Resize"),
     "bilinear_to_a_computed_size": (18, "(float[N,3,4,5] x) => (float[N,3,8,10] y) <int64[2] s = {8, 10}> "
                                         "{ a = Shape<end=2>(x) b = Concat<axis=0>(a, s) y = Resize<mode=\"linear\">(x, , , b) }", {}, "Resize AveragePool AveragePool"),
     "bilinear_of_a_static_export": (18, "(float[1,3,4,5] x) => (float[1,3,8,10] y) <int64[4] s = {1, 3, 8, 10}> { y = Resize<mode=\"linear\">(x, , , s) }", {},
@@ -271,6 +272,8 @@ REFUSED = {
     "bilinear_of_corners": ("(float[N,3,4,5] x) => (float[N,3,8,10] y) <float[4] s = {1.0, 1.0, 2.0, 2.0}> "
                             "{ y = Resize<mode=\"linear\", coordinate_transformation_mode=\"align_corners\">(x, , s) }", {}, "bilinear_to_averages",
                             "it interpolates by align_corners, only half_pixel and asymmetric can be quantized"),
+    "bilinear_far": ("(float[N,3,4,5] x) => (float[N,3,48,5] y) <float[4] s = {1.0, 1.0, 12.0, 1.0}> { y = Resize<mode=\"linear\">(x, , s) }", {},
+                     "bilinear_to_averages", "its factor is 12, only up to 10 can be quantized"),
     "bilinear_between": ("(float[N,3,4,6] x) => (float[N,3,6,9] y) <float[4] s = {1.0, 1.0, 1.5, 1.5}> { y = Resize<mode=\"linear\">(x, , s) }", {},
                          "bilinear_to_averages", "its factors are not whole numbers"),
     "cropped_far": ("(float[N,3,20,20] x) => (float[N,3,10,20] y) <int64[1] s = {5}, int64[1] e = {15}, int64[1] a = {2}> { p = Slice(x, s, e, a) y = Relu(p) }", {},

@@ -365,7 +365,7 @@ def repeats(view: OnnxView, node: Node) -> str | None:
     mode, *modes = (node.native.attributes.get_string(name, default) for name, default in (
         ("mode", "nearest"), ("coordinate_transformation_mode", "half_pixel"), ("nearest_mode", "round_prefer_floor")))
     if mode != "nearest":
-        return f"its mode is {mode}, only nearest can be quantized"
+        return f"its mode is {mode}, only nearest can be quantized, and linear by whole factors up to 10 (half_pixel or asymmetric)"
     factors = resize_factors(view, node)
     if factors is None:
         return "its factors are not whole numbers in height and width of images of a known size"

@@ -4,8 +4,8 @@
     half_pixel, even factor s       mean over s pixels between each two, then over each two neighbours of those
     asymmetric                      mean over each pixel and the s - 1 behind it
 
-Beyond the border linear interpolation repeats the last pixel, and so does a mean that leaves padding out: all pixels of such a window are that one. Other
-coordinates weigh each place differently and stay as they are.
+Beyond the border linear interpolation repeats the last pixel, and so does a mean that leaves padding out: all pixels of such a window are that one. A single
+pixel is repeated. Other coordinates weigh each place differently and stay as they are.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from .model import Op, Proposal, Refusal, Rewrite
 HALF_PIXEL = ("half_pixel", "pytorch_half_pixel")
 """They differ where a single pixel is left, which no enlargement leaves."""
 ASYMMETRIC = "asymmetric"
+LARGEST = 10
+"""Factor whose windows, which count from half of it or one pixel up, still have a common denominator of few bits."""
 
 
 def rewrite(node: ir.Node) -> Proposal | Refusal | None:
@@ -34,10 +36,13 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
         return Refusal(f"it interpolates by {coordinates}, only half_pixel and asymmetric can be quantized")
     if attribute(node, "antialias", 0) or any(is_constant(v) and v.const_value.size for v in node.inputs[1:2]):
         return Refusal("it smooths or crops")
-    (batch, channels, *_), size = dims(node.inputs[0]), dims(node.outputs[0])[2:]
+    (batch, channels, *before), size = dims(node.inputs[0]), dims(node.outputs[0])[2:]
+    wide = tuple(s if n > 1 else 1 for s, n in zip(factors, before, strict=True))
+    if max(wide) > LARGEST:
+        return Refusal(f"its factor is {max(wide)}, only up to {LARGEST} can be quantized")
     repeated: Op = Op("Resize", (node.inputs[0], None, np.array([1, 1, *factors], np.float32)),
                       {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}, shape=(batch, channels, *size))
-    for kernel, pads in _windows(factors, coordinates == ASYMMETRIC):
+    for kernel, pads in _windows(wide, coordinates == ASYMMETRIC):
         size = tuple(n + before + after - k + 1 for n, k, before, after in zip(size, kernel, pads[:2], pads[2:], strict=True))
         repeated = Op("AveragePool", (repeated,), {"kernel_shape": kernel, "pads": pads, "strides": (1, 1)}, shape=(batch, channels, *size))
     return Proposal((node,), repeated, extent="true")
@@ -56,6 +61,8 @@ def _factors(node: ir.Node) -> tuple[int, int] | None:
 
 def _windows(factors: Sequence[int], asymmetric: bool) -> list[tuple[Dims, Dims]]:
     """Kernel and pads (top, left, bottom, right) of each mean."""
+    if max(factors) == 1:
+        return []
     if asymmetric:
         return [(tuple(factors), (0, 0, *(s - 1 for s in factors)))]
     second = tuple(2 - s % 2 for s in factors)
