@@ -59,6 +59,8 @@ CASES: dict[str, tuple[str, str, str, dict[str, np.ndarray]]] = {
     "slopes per channel behind a sum": (IMAGE, f"{W}, float[8,1,1] s", f"{CONV} r = Relu(c) a = Add(c, r) y = PRelu(a, s)", arrays(s=np.linspace(-0.2, 0.7, 8).reshape(8, 1, 1))),
     "a difference": (IMAGE, f"{W}, float[8,3,1,1] u", f"{CONV} d = Conv(x, u) r = Relu(d) y = Sub(c, r)", {}),
     "a negative": (IMAGE, f"{W}, {V}", f"{CONV} r = Relu(c) n = Neg(r) y = Conv(n, v)", {}),
+    "a transposed convolution of groups, dilated": (IMAGE, f"{W}, float[8,2,3,3] u",
+        f"{CONV} r = Relu(c) y = ConvTranspose<group=4, dilations=[2,1], strides=[2,2], pads=[1,0,1,1], output_padding=[1,0]>(r, u)", {}),
     "a square": (IMAGE, f"{W}, {V}, float t", f"{CONV} p = Pow(c, t) y = Conv(p, v)", arrays(t=2)),
     "the maximum of an image": (IMAGE, f"{W}, {V}", f"{CONV} m = GlobalMaxPool(c) y = Conv(m, v)", {}),
     "enlarged, bilinear, twice": (IMAGE, f"{W}, {V}, float[4] s", f'{CONV} r = Relu(c) u = Resize<mode="linear">(r, , s) y = Conv(u, v)', arrays(s=[1, 1, 2, 2])),

@@ -330,7 +330,7 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "Erf": lambda x, a: _erf(x[0]).astype(np.float64),
     "Gelu": _gelu,
     "Conv": lambda x, a: kernels.conv(x[0], x[1], x[2] if len(x) > 2 else None, a),
-    "ConvTranspose": lambda x, a: kernels.conv_transpose(x[0], x[1], a),
+    "ConvTranspose": lambda x, a: kernels.conv_transpose(x[0], x[1], x[2] if len(x) > 2 else None, a),
     "SpaceToDepth": lambda x, a: kernels.space_to_depth(x[0], a["blocksize"]),
     "DepthToSpace": lambda x, a: kernels.depth_to_space(x[0], a["blocksize"], a.get("mode", "DCR") == "CRD"),
     "Gemm": _gemm,

@@ -126,16 +126,19 @@ def average_pool(x: np.ndarray, attributes: Attributes) -> np.ndarray:
     return total / pool(np.ones_like(x), attributes, lambda parts: parts.sum(axis=0), fill)
 
 
-def conv_transpose(x: np.ndarray, weight: np.ndarray, attributes: Attributes) -> np.ndarray:
-    """y[n, f, i s + a, j t + b] += sum over channels of weight[c, f, a, b] * x[n, c, i, j], of one group, without padding."""
-    if int(attributes.get("group", 1)) != 1 or any((*attributes.get("pads", ()), *attributes.get("output_padding", ()))) or x.ndim != 4:
-        raise Unprovable("a transposed convolution of several groups, or with padding")
-    (n, _, height, width), (_, filters, down, across), (s, t) = x.shape, weight.shape, attributes.get("strides", (1, 1))
-    y = np.zeros((n, filters, (height - 1) * s + down, (width - 1) * t + across))
-    for a in range(down):
-        for b in range(across):
-            y[:, :, a: a + (height - 1) * s + 1: s, b: b + (width - 1) * t + 1: t] += np.einsum("nchw,cf->nfhw", x, weight[:, :, a, b])
-    return y
+def conv_transpose(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, attributes: Attributes) -> np.ndarray:
+    """y[n, f, i s + a d, j t + b e] += sum over channels of the group of weight[c, f, a, b] * x[n, c, i, j]; pads are cut off, output padding is added at the end."""
+    if x.ndim != 4 or attributes.get("auto_pad", "NOTSET") != "NOTSET" or attributes.get("output_shape"):
+        raise Unprovable("a transposed convolution whose padding follows from its output's size")
+    groups, (s, t), (d, e) = int(attributes.get("group", 1)), attributes.get("strides", (1, 1)), attributes.get("dilations", (1, 1))
+    (n, channels, height, width), (_, filters, down, across), more = x.shape, weight.shape, attributes.get("output_padding", (0, 0))
+    (high, wide), (top, left, bottom, right) = ((height - 1) * s + 1, (width - 1) * t + 1), attributes.get("pads", (0, 0, 0, 0))
+    y = np.zeros((n, groups, filters, high + (down - 1) * d + more[0], wide + (across - 1) * e + more[1]))
+    apart, kernel = x.reshape(n, groups, -1, height, width), weight.astype(np.float64).reshape(groups, channels // groups, filters, down, across)
+    for a, b in np.ndindex(down, across):
+        y[..., a * d: a * d + high: s, b * e: b * e + wide: t] += np.einsum("ngchw,gcf->ngfhw", apart, kernel[..., a, b])
+    y = y.reshape(n, groups * filters, *y.shape[3:])[:, :, top: y.shape[3] - bottom, left: y.shape[4] - right]
+    return y if bias is None else y + bias.astype(np.float64).reshape(1, -1, 1, 1)
 
 
 def space_to_depth(x: np.ndarray, block: int) -> np.ndarray:
