@@ -26,7 +26,7 @@ from .entry import absorb
 from .lookup import varying
 from .numerics import Floats, qmax
 from .plan import LayerPlan, Plan
-from .scheme import CHANNEL_FLOOR, SMALLEST
+from .scheme import CHANNEL_FLOOR, SILENT
 
 #: Kinds that add a number to each value they read.
 ADDS = ("local_response", "lookup")
@@ -123,7 +123,7 @@ def _gives_back(reader: Block, shiftable: set[str], source: Block, plan: Plan, p
 def _step_from_zero(block: Block, layer: LayerPlan) -> Floats:
     """A 255th of the range that begins at zero; a ReLU's bound ends it."""
     assert block.activation is not None
-    widest = np.maximum(layer.absmax, float(layer.absmax.max(initial=0.0)) * CHANNEL_FLOOR or SMALLEST)
+    widest = np.maximum(layer.absmax, float(layer.absmax.max(initial=0.0)) * CHANNEL_FLOOR or SILENT)
     return np.minimum(widest, np.inf if block.activation.bound is None else block.activation.bound) / 255
 
 

@@ -24,7 +24,9 @@ Needs = Mapping[str, Floats]
 CHANNEL_FLOOR = 2.0**-8
 #: A zero point that all channels of an input share widens none by more than this.
 ZERO_COST = 1.125
-#: Range given to a tensor that was zero on every sample; as a fraction of the widest channel, the finest step of an affine input.
+#: Range given to a tensor that was zero on every sample. What reads it counts its bias in its steps, so they are no finer than those of others.
+SILENT = 1.0
+#: As a fraction of the widest channel, the finest step of an affine input.
 SMALLEST = 2.0**-24
 #: A multiplier of the wanted grid is preferred while it costs at most this much of the range, else one of the next grid. Above 2^-11 no two that QLinearConv can carry are further apart.
 FAST_COST = 1.18
@@ -67,7 +69,7 @@ class Exact:
 
     def need(self, absmax: Floats, bits: int, signed: bool) -> Floats:
         """The smallest step that covers the calibrated range; quiet channels keep CHANNEL_FLOOR of the widest one."""
-        floor = float(absmax.max(initial=0.0)) * CHANNEL_FLOOR or SMALLEST
+        floor = float(absmax.max(initial=0.0)) * CHANNEL_FLOOR or SILENT
         return numerics.symmetric_step(np.maximum(absmax, floor), bits, signed)
 
     def symmetric(self, absmax: Floats) -> Floats:

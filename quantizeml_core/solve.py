@@ -24,7 +24,7 @@ from .layernorm import FRACTION
 from .numerics import Floats, Ints
 from .plan import LayerPlan, Plan
 from .program import Format
-from .scheme import SMALLEST, Choice, Exact, Scheme
+from .scheme import SILENT, Choice, Exact, Scheme
 
 #: Bias integers stay below 2^BIAS_BITS: a filter whose weights are tiny beside its bias gets a wider accumulator step.
 BIAS_BITS = 26
@@ -172,7 +172,7 @@ class _Solver:
         return self.given.get(block.output, self.needs[block.output])
 
     def _index_step(self, block: Block) -> Floats:
-        widest = float(self.ranges[block.probe].absmax.max()) or SMALLEST
+        widest = float(self.ranges[block.probe].absmax.max()) or SILENT
         return numerics.symmetric_step(np.array([widest]), tables.INDEX_BITS)
 
     def _area(self, block: Block) -> int:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from quantizeml_core import numerics
-from quantizeml_core.scheme import CHANNEL_FLOOR, FAST_COST, SMALLEST, Exact, Reference
+from quantizeml_core.scheme import CHANNEL_FLOOR, FAST_COST, SILENT, Exact, Reference
 
 GRIDS = [numerics.ANY, numerics.RELU, numerics.SIGNED]
 RANGES = arrays(np.float64, 4, elements=st.floats(0.03, 30))
@@ -75,7 +75,7 @@ def test_steps_follow_the_unit_of_measure(unit: int) -> None:
 
 def test_a_tensor_that_never_left_zero_still_has_a_step() -> None:
     dead = np.zeros(2)
-    assert Exact().need(dead, 8, True).tolist() == [SMALLEST / 127] * 2
+    assert Exact().need(dead, 8, True).tolist() == [SILENT / 127] * 2
     step, zero_point = Exact().affine(dead, dead, False)
     assert (step > 0).all() and zero_point.tolist() == [0, 0]
 

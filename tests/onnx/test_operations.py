@@ -49,6 +49,8 @@ CASES: dict[str, tuple[str, str, str, dict[str, np.ndarray]]] = {
                                    f"{CONV} r = Relu(c) s = Add(c, r) a = Sub(s, m) b = Mul(a, k) d = Add(b, o) e = Relu(d) y = Conv(e, v)", {}),
     "gamma of zero and below": (IMAGE, f"{W}, float[8] k, float[8] o, float[8] m, float[8] q", f"{CONV} y = BatchNormalization(c, k, o, m, q)",
                                 arrays(k=[0, -1, 2, 0.5, -0.5, 1, 1, 0], q=np.full(8, 0.7), o=np.linspace(-1, 1, 8), m=np.linspace(0, 1, 8))),
+    "a dead tensor": (IMAGE, f"{W}, float[8] b, float[8,8,3,3] u, float[8] a", f"c = Conv<pads=[1,1,1,1]>(x, w, b) r = Relu(c) d = Conv<pads=[1,1,1,1]>(r, u, a) e = Conv(x, w)"
+                      " f = Conv<pads=[1,1,1,1]>(e, u) g = MaxPool<kernel_shape=[3,3]>(d) y = Add(g, f)", arrays(b=np.full(8, -99.0))),
     "a dead channel": (IMAGE, W, f"{CONV} r = Relu(c) y = MaxPool<kernel_shape=[2,2]>(r)", arrays(w=np.concatenate([np.zeros((1, 3, 3, 3)), np.ones((7, 3, 3, 3))]))),
     "a gate": (IMAGE, f"{W}, float[8,8,1,1] u", f"{CONV} p = GlobalAveragePool(c) e = Conv(p, u) q = HardSigmoid<alpha=0.2, beta=0.5>(e) y = Mul(c, q)", {}),
     "branches at the input": (IMAGE, f"{W}, float[8,3,1,1] u", f"{CONV} d = Conv(x, u) s = Add(c, d) y = Relu(s)", {}),
