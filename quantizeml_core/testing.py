@@ -89,13 +89,13 @@ def judge(program: Program, feeds: Feeds, run: Runner, floats: Mapping[str, np.n
 
 
 def _comparable(real: np.ndarray, other: np.ndarray, whole: bool) -> tuple[np.ndarray, np.ndarray]:
-    """As they are, or each channel less its mean: what float32 rounds of a constant is nothing."""
-    if whole:
-        return real, other
-    axes = (0, *range(2, real.ndim))
-    mean = real.mean(axis=axes, keepdims=True, dtype=np.float64)
-    varying = np.where(np.abs(real - mean) > 2.0**-20 * np.abs(mean), real - mean, 0.0)
-    return varying, other - other.mean(axis=axes, keepdims=True)
+    return (real, other) if whole else (_varying(real), _varying(other))
+
+
+def _varying(x: np.ndarray) -> np.ndarray:
+    """Each channel less its mean; what float32 rounds of a constant is nothing."""
+    mean = x.mean(axis=(0, *range(2, x.ndim)), keepdims=True, dtype=np.float64)
+    return np.where(np.abs(x - mean) > 2.0**-20 * np.abs(mean), x - mean, 0.0)
 
 
 def decibels(signal: np.ndarray, other: np.ndarray) -> float:
