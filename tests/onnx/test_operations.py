@@ -60,6 +60,8 @@ CASES: dict[str, tuple[str, str, str, dict[str, np.ndarray]]] = {
     "a Mish spelled out": (IMAGE, f"{W}, {V}", f"{CONV} p = Softplus(c) t = Tanh(p) m = Mul(c, t) y = Conv(m, v)", {}),
     "slopes per channel behind a sum": (IMAGE, f"{W}, float[8,1,1] s", f"{CONV} r = Relu(c) a = Add(c, r) y = PRelu(a, s)", arrays(s=np.linspace(-0.2, 0.7, 8).reshape(8, 1, 1))),
     "a difference": (IMAGE, f"{W}, float[8,3,1,1] u", f"{CONV} d = Conv(x, u) r = Relu(d) y = Sub(c, r)", {}),
+    "a sum with one pixel": (IMAGE, f"{W}, float[8,8,1,1] u", f"{CONV} p = GlobalAveragePool(c) e = Conv(p, u) y = Add(c, e)", {}),
+    "a difference with one channel": (IMAGE, f"{W}, float[1,8,1,1] u", f"{CONV} e = Conv(c, u) y = Sub(c, e)", {}),
     "a negative": (IMAGE, f"{W}, {V}", f"{CONV} r = Relu(c) n = Neg(r) y = Conv(n, v)", {}),
     "a transposed convolution of groups, dilated": (IMAGE, f"{W}, float[8,2,3,3] u",
         f"{CONV} r = Relu(c) y = ConvTranspose<group=4, dilations=[2,1], strides=[2,2], pads=[1,0,1,1], output_padding=[1,0]>(r, u)", {}),

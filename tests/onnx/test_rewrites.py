@@ -158,6 +158,9 @@ EQUAL = {
                            "ConvTranspose"),
     "dilated_transposed": (17, "(float[N,2,4,5] x) => (float[N,3,9,9] y) { y = ConvTranspose<dilations=[2,1], strides=[1,2], output_padding=[0,1], pads=[0,1,1,2]>(x, w) }",
                            {"w": (2, 3, 4, 3)}, "ConvTranspose"),
+    "sum_with_one_pixel": (17, "(float[N,3,4,5] x, float[N,3,1,1] g) => (float[N,3,4,5] y) { y = Add(g, x) }", {}, "Resize Add"),
+    "sum_with_one_channel": (17, "(float[N,3,4,5] x, float[N,1,4,5] g) => (float[N,3,4,5] y) { y = Add(x, g) }", {}, "Gather Add"),
+    "sum_of_row_and_column": (17, "(float[N,3,4,1] x, float[N,1,1,5] g) => (float[N,3,4,5] y) { y = Add(x, g) }", {}, "Resize Gather Resize Add"),
     "prelu_one_slope": (17, "(float[N,2,3,3] x) => (float[N,2,3,3] y) <float[2,1,1] s = {0.25, 0.25}> { y = PRelu(x, s) }", {}, "LeakyRelu"),
     "sum_of_three": (17, "(float[N,3] a, float[N,3] b, float[N,3] c) => (float[N,3] y) { y = Sum(a, b, c) }", {}, "Add Add"),
     "pad_conv": (10, "(float[N,3,8,8] x) => (float[N,4,4,4] y) { a = Pad<pads=[0,0,0,1,0,0,1,0]>(x) y = Conv<strides=[2,2], pads=[1,0,0,1]>(a, w) }",
@@ -224,7 +227,7 @@ def test_a_weight_is_rounded_once():
 
 
 def test_names_survive():
-    text = CONV + " { a = Conv<pads=[1,1,1,1]>(x, w) b = Mul(a, s) r = Relu(b) m = ReduceMean<axes=[2,3]>(r) y = Add(r, m) }"
+    text = CONV + " { a = Conv<pads=[1,1,1,1]>(x, w) b = Mul(a, s) r = Relu(b) m = ReduceMean<axes=[2,3]>(r) y = Mul(r, m) }"
     proto = model(text, w=(4, 3, 3, 3), s=(4, 1, 1))
     proto.graph.node[0].name, proto.graph.node[2].name, proto.graph.node[3].name = "first", "activation", "mean"
     after, _, _ = rewritten(proto)

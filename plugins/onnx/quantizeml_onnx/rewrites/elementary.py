@@ -33,9 +33,9 @@ def power(node: ir.Node) -> Proposal | Refusal | None:
 def difference(node: ir.Node) -> Proposal | None:
     """The sum of two images, one of them negative."""
     x, y = node.inputs
-    if x is y or is_constant(x) or is_constant(y) or dims(x) is None or dims(x) != dims(y) or len(dims(x)) != 4:
+    if x is y or is_constant(x) or is_constant(y) or any(len(dims(v) or ()) != 4 for v in (x, y)):
         return None
-    return Proposal((node,), Op("Add", (x, Op("Mul", (y, np.asarray(-1.0)), shape=dims(y))), shape=dims(x)))
+    return Proposal((node,), Op("Add", (x, Op("Mul", (y, np.asarray(-1.0)), shape=dims(y)))))
 
 
 NEGATIVE = Rewrite("negative_to_product", negative, ("Neg",), last=True)

@@ -33,7 +33,7 @@ class Map:
 def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     """The depthwise convolution."""
     found = None if _goes_on(node) else _chain(node)
-    if found is None or from_input(found.x, alone=True):
+    if found is None or from_input(found.x, alone=True) and found.scale.all():
         return None
     shape = dims(found.x)
     if shape is None or len(shape) != 4 or shape[1] is None:
