@@ -55,11 +55,11 @@ def spread(node: ir.Node) -> Proposal | None:
     if shape is None or not _read(node):
         return None
     places, channels = block**2, shape[1] // block**2
-    sources = np.arange(shape[1]).reshape((channels, places) if attribute(node, "mode", "DCR") == "CRD" else (places, channels))
-    weight = np.zeros((shape[1], channels, block, block))
-    for place in range(places):
-        source = sources[:, place] if attribute(node, "mode", "DCR") == "CRD" else sources[place]
-        weight[source, np.arange(channels), place // block, place % block] = 1.0
+    sources = np.arange(shape[1])
+    sources = sources.reshape(channels, places).T if attribute(node, "mode", "DCR") == "CRD" else sources.reshape(places, channels)
+    weight = np.zeros((shape[1], channels, places))
+    weight[sources, np.arange(channels), np.arange(places)[:, None]] = 1.0
+    weight = weight.reshape(shape[1], channels, block, block)
     return Proposal((node,), Op("ConvTranspose", (node.inputs[0], weight), _attributes((block, block), (block, block), 1)), extent="true")
 
 
