@@ -24,17 +24,26 @@ WIDEST = 8
 def sliced(node: ir.Node) -> Proposal | Refusal | None:
     """The depthwise convolution of a slice along height and width."""
     shape, after = _image(node.inputs[0]), _image(node.outputs[0])
-    starts, ends, axes, steps = (ints(node, name, i) for i, name in enumerate(("starts", "ends", "axes", "steps"), 1))
-    if shape is None or after is None or starts is None or ends is None or not {a % 4 for a in axes or range(len(starts))} <= {2, 3} or not _read(node):
+    places = None if shape is None or after is None or not _read(node) else _places(node, shape)
+    if places is None:
         return None
-    taken = {a % 4: range(shape[a % 4])[slice(b, e, s)] for a, b, e, s in zip(axes or range(len(starts)), starts, ends, steps or (1,) * len(starts), strict=True)}
-    places = [taken.get(axis, range(shape[axis])) for axis in (2, 3)]
     kernel = tuple(size - (len(p) - 1) * p.step for size, p in zip(shape[2:], places, strict=True))
     if min(p.step for p in places) < 1 or max(kernel) > WIDEST:
         return Refusal(f"it takes pixels backwards or leaves out more than {WIDEST - 1} at an end")
     weight = np.zeros((shape[1], 1, *kernel))
     weight[:, :, places[0].start, places[1].start] = 1.0
-    return _conv(node, weight, tuple(p.step for p in places), shape[1], after)
+    form = _attributes(kernel, tuple(p.step for p in places), shape[1])
+    return Proposal((node,), Op("Conv", (node.inputs[0], weight), form, name=node.name or "", shape=after), extent="true")
+
+
+def _places(node: ir.Node, shape: Dims) -> tuple[range, range] | None:
+    """The rows and the columns that a slice takes; None for one of other axes, or one that is computed."""
+    starts, ends, axes, steps = (ints(node, name, i) for i, name in enumerate(("starts", "ends", "axes", "steps"), 1))
+    if starts is None or ends is None:
+        return None
+    bounds = zip(axes or range(len(starts)), starts, ends, steps or (1,) * len(starts), strict=True)
+    taken = {axis % 4: range(shape[axis % 4])[slice(start, end, step)] for axis, start, end, step in bounds}
+    return (taken.get(2, range(shape[2])), taken.get(3, range(shape[3]))) if taken.keys() <= {2, 3} else None
 
 
 def gathered(node: ir.Node) -> Proposal | None:
@@ -72,10 +81,6 @@ def _image(value: ir.Value) -> Dims | None:
 def _read(node: ir.Node) -> bool:
     """Whether the network goes on."""
     return bool(node.outputs[0].consumers())
-
-
-def _conv(node: ir.Node, weight: np.ndarray, strides: tuple[int, ...], groups: int, shape: Dims) -> Proposal:
-    return Proposal((node,), Op("Conv", (node.inputs[0], weight), _attributes(weight.shape[2:], strides, groups), name=node.name or "", shape=shape), extent="true")
 
 
 def _attributes(kernel: tuple[int, ...], strides: tuple[int, ...], groups: int) -> dict[str, Any]:
