@@ -24,6 +24,7 @@ from .observe import observe
 from .realize import from_program, realize
 from .replace_conv3d import replace_conv3d
 from .rewrites import Applied, Refused, Rewrite, sanitize
+from .rules import SOURCE
 from .survey import survey
 
 
@@ -58,7 +59,8 @@ class OnnxFrontend:
     def survey(self, model: onnx.ModelProto, *, target: Target, rules: Sequence[Rule], rewrites: Sequence[Rewrite], until: str | None = None,
                input_shape: InputShape = None, input_dtype: str | None = None, through: bool = False, islands: bool = False) -> Survey:
         original = prepare(model, input_shape=input_shape)
-        sanitized, applied, refused = sanitize(original.clone(), rewrites)
+        wanted = {step.op for rule in rules if rule.source != SOURCE for line in rule.pattern.lines for step in line}
+        sanitized, applied, refused = sanitize(original.clone(), rewrites, wanted)
         blueprint = survey(sanitized, rules, until=until, through=through, islands=islands)
         return Survey(blueprint, State(original, sanitized, applied, refused), _changes(applied, refused))
 

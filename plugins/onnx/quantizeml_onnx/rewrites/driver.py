@@ -6,7 +6,7 @@ output of a replaced subgraph keeps its name; a new node takes the name of the n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain, count
 from typing import Any
 
@@ -24,8 +24,11 @@ PASSES = 100
 Outcome = Applied | Refused | None
 
 
-def sanitize(model: ir.Model, rewrites: Sequence[Rewrite]) -> tuple[ir.Model, tuple[Applied, ...], tuple[Refused, ...]]:
+def sanitize(model: ir.Model, rewrites: Sequence[Rewrite], wanted: Collection[str] = ()) -> tuple[ir.Model, tuple[Applied, ...], tuple[Refused, ...]]:
     """The model (a working copy from `normalize.prepare`, changed in place), what was applied, and what was refused and why.
+
+    Arguments:
+        wanted: operations that somebody's own rule takes: those that come last leave them alone.
 
     Refusals are those that hold for the final graph. Rewrites that undo each other end after 100 passes with a refusal.
     """
@@ -35,7 +38,7 @@ def sanitize(model: ir.Model, rewrites: Sequence[Rewrite]) -> tuple[ir.Model, tu
     for _ in range(PASSES):
         outcomes = _one_pass(graph, first, names)
         if not any(isinstance(o, Applied) for o in outcomes):
-            outcomes += _one_pass(graph, last, names)
+            outcomes += _one_pass(graph, last, names, wanted)
         done = [o for o in outcomes if isinstance(o, Applied)]
         applied += done
         remove_dead(graph)
@@ -47,9 +50,9 @@ def sanitize(model: ir.Model, rewrites: Sequence[Rewrite]) -> tuple[ir.Model, tu
     return _finished(model), tuple(applied), (endless,)
 
 
-def _one_pass(graph: ir.Graph, rewrites: Sequence[Rewrite], names: set[str | None]) -> list[Applied | Refused]:
+def _one_pass(graph: ir.Graph, rewrites: Sequence[Rewrite], names: set[str | None], wanted: Collection[str] = ()) -> list[Applied | Refused]:
     outcomes: list[Applied | Refused] = []
-    for node in tuple(graph):
+    for node in (n for n in tuple(graph) if n.op_type not in wanted):
         for rewrite in rewrites:
             if node.graph is not graph:
                 break
