@@ -32,20 +32,10 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     coordinates, factors = attribute(node, "coordinate_transformation_mode", "half_pixel"), _factors(node)
     if factors is None:
         return Refusal("its factors are not whole numbers in height and width of images of a known size")
-    if coordinates not in (*HALF_PIXEL, ASYMMETRIC):
-        return Refusal(f"it interpolates by {coordinates}, only half_pixel and asymmetric can be quantized")
-    if attribute(node, "antialias", 0) or any(is_constant(v) and v.const_value.size for v in node.inputs[1:2]):
-        return Refusal("it smooths or crops")
-    (batch, channels, *before), size = dims(node.inputs[0]), dims(node.outputs[0])[2:]
-    wide = tuple(s if n > 1 else 1 for s, n in zip(factors, before, strict=True))
-    if max(wide) > LARGEST:
-        return Refusal(f"its factor is {max(wide)}, only up to {LARGEST} can be quantized")
-    repeated: Op = Op("Resize", (node.inputs[0], None, np.array([1, 1, *factors], np.float32)),
-                      {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}, shape=(batch, channels, *size))
-    for kernel, pads in _windows(wide, coordinates == ASYMMETRIC):
-        size = tuple(n + before + after - k + 1 for n, k, before, after in zip(size, kernel, pads[:2], pads[2:], strict=True))
-        repeated = Op("AveragePool", (repeated,), {"kernel_shape": kernel, "pads": pads, "strides": (1, 1)}, shape=(batch, channels, *size))
-    return Proposal((node,), repeated, extent="true")
+    windows = tuple(factor if size > 1 else 1 for factor, size in zip(factors, dims(node.inputs[0])[2:], strict=True))
+    if reason := _obstacle(node, coordinates, max(windows)):
+        return Refusal(reason)
+    return Proposal((node,), _averaged(node, factors, _means(windows, coordinates == ASYMMETRIC)), extent="true")
 
 
 def _factors(node: ir.Node) -> tuple[int, int] | None:
@@ -55,11 +45,29 @@ def _factors(node: ir.Node) -> tuple[int, int] | None:
         return None
     if scales is not None and scales.size and any(float(s) != int(s) for s in scales):
         return None
-    ratios = [divmod(new, old) for old, new in zip(before[2:], after[2:], strict=True)]
-    return (ratios[0][0], ratios[1][0]) if all(q >= 1 and not rest for q, rest in ratios) and max(r[0] for r in ratios) > 1 else None
+    (down, over), (across, beyond) = (divmod(new, old) for old, new in zip(before[2:], after[2:], strict=True))
+    return (down, across) if min(down, across) >= 1 < max(down, across) and not over and not beyond else None
 
 
-def _windows(factors: Sequence[int], asymmetric: bool) -> list[tuple[Dims, Dims]]:
+def _obstacle(node: ir.Node, coordinates: str, largest: int) -> str:
+    if coordinates not in (*HALF_PIXEL, ASYMMETRIC):
+        return f"it interpolates by {coordinates}, only half_pixel and asymmetric can be quantized"
+    if attribute(node, "antialias", 0) or any(is_constant(v) and v.const_value.size for v in node.inputs[1:2]):
+        return "it smooths or crops"
+    return f"its factor is {largest}, only up to {LARGEST} can be quantized" if largest > LARGEST else ""
+
+
+def _averaged(node: ir.Node, factors: Sequence[int], means: Sequence[tuple[Dims, Dims]]) -> Op:
+    """Pixels repeated, then each mean."""
+    (batch, channels, *size), modes = dims(node.outputs[0]), {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    made = Op("Resize", (node.inputs[0], None, np.array([1, 1, *factors], np.float32)), modes, shape=(batch, channels, *size))
+    for kernel, pads in means:
+        size = [n + before + after - k + 1 for n, k, before, after in zip(size, kernel, pads[:2], pads[2:], strict=True)]
+        made = Op("AveragePool", (made,), {"kernel_shape": kernel, "pads": pads, "strides": (1, 1)}, shape=(batch, channels, *size))
+    return made
+
+
+def _means(factors: Sequence[int], asymmetric: bool) -> list[tuple[Dims, Dims]]:
     """Kernel and pads (top, left, bottom, right) of each mean."""
     if max(factors) == 1:
         return []

@@ -17,7 +17,9 @@ from .model import Op, Proposal, Refusal, Rewrite
 def negative(node: ir.Node) -> Proposal | None:
     """A product with a constant."""
     x = node.inputs[0]
-    return None if is_constant(x) or x.dtype is None or not x.dtype.is_floating_point() else Proposal((node,), Op("Mul", (x, np.asarray(-1.0)), shape=dims(x)), extent="element")
+    if is_constant(x) or x.dtype is None or not x.dtype.is_floating_point():
+        return None
+    return Proposal((node,), Op("Mul", (x, np.asarray(-1.0)), shape=dims(x)), extent="element")
 
 
 def power(node: ir.Node) -> Proposal | Refusal | None:

@@ -18,6 +18,7 @@ from . import linear
 from .graph import attributes, constant, dims, per_channel, private, producer
 from .model import Op, Proposal, Refusal, Rewrite
 
+
 def split(node: ir.Node) -> Proposal | None:
     """Both halves by the convolution before."""
     x, slopes = node.inputs[0], _slopes(node)
