@@ -161,6 +161,7 @@ EQUAL = {
     "sum_with_one_pixel": (17, "(float[N,3,4,5] x, float[N,3,1,1] g) => (float[N,3,4,5] y) { y = Add(g, x) }", {}, "Resize Add"),
     "sum_with_one_channel": (17, "(float[N,3,4,5] x, float[N,1,4,5] g) => (float[N,3,4,5] y) { y = Add(x, g) }", {}, "Gather Add"),
     "sum_of_row_and_column": (17, "(float[N,3,4,1] x, float[N,1,1,5] g) => (float[N,3,4,5] y) { y = Add(x, g) }", {}, "Resize Gather Resize Add"),
+    "normalized_concatenation": (17, "(float[N,3,4,4] x, float[N,2,4,4] z) => (float[N,5,4,4] y) { c = Concat<axis=1>(x, z) y = LRN<size=3, alpha=0.1>(c) }", {}, "Concat Conv LRN"),
     "prelu_one_slope": (17, "(float[N,2,3,3] x) => (float[N,2,3,3] y) <float[2,1,1] s = {0.25, 0.25}> { y = PRelu(x, s) }", {}, "LeakyRelu"),
     "sum_of_three": (17, "(float[N,3] a, float[N,3] b, float[N,3] c) => (float[N,3] y) { y = Sum(a, b, c) }", {}, "Add Add"),
     "pad_conv": (10, "(float[N,3,8,8] x) => (float[N,4,4,4] y) { a = Pad<pads=[0,0,0,1,0,0,1,0]>(x) y = Conv<strides=[2,2], pads=[1,0,0,1]>(a, w) }",

@@ -141,7 +141,7 @@ def _matmul_growth(peaks: Sequence[Peak], arrays: Arrays) -> tuple[Peak, int]:
 GROWTH: Mapping[str, Growth] = {
     "Add": _sum, "Sub": _sum, "Sum": _sum, "Mul": _product, "Div": _quotient, "PRelu": _product, "Conv": _linear(0), "ConvTranspose": _linear(1), "MatMul": _matmul_growth,
     "Product": _product_growth, "TurnedProduct": _product_growth,
-    "Softmax": _softmax_growth, "Pow": _power_growth,
+    "Softmax": _softmax_growth, "Pow": _power_growth, "LRN": _power_growth,
     "Gemm": _gemm_growth, "Einsum": _einsum_growth, "BatchNormalization": _normalized, "ReduceMean": _mean_growth, "GlobalAveragePool": _mean_growth,
     "AveragePool": _mean_growth, "LayerNormalization": _layer_growth, "Attention": _attention_growth, "MaskedAttention": _attention_growth, "Tokens": _sum,
 }
@@ -336,6 +336,7 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "Gemm": _gemm,
     "MatMul": lambda x, a: kernels.matmul(x[0], x[1]),
     "Einsum": lambda x, a: np.einsum(a["equation"], *x),
+    "LRN": lambda x, a: kernels.local_response(x[0], a),
     "BatchNormalization": _batch_normalization,
     "LayerNormalization": _layer_normalization,
     "MaxPool": lambda x, a: kernels.max_pool(x[0], a),

@@ -141,6 +141,13 @@ def conv_transpose(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, a
     return y if bias is None else y + bias.astype(np.float64).reshape(1, -1, 1, 1)
 
 
+def local_response(x: np.ndarray, attributes: Attributes) -> np.ndarray:
+    """x / (bias + alpha / size * sum of the squares of `size` channels around each)^beta."""
+    size, alpha, beta, bias = (attributes.get(name, default) for name, default in (("size", 1), ("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
+    squares = np.pad(np.square(x), [(0, 0), ((size - 1) // 2, size // 2), *[(0, 0)] * (x.ndim - 2)])
+    return x / (bias + alpha / size * sum(squares[:, k: k + x.shape[1]] for k in range(size))) ** beta
+
+
 def space_to_depth(x: np.ndarray, block: int) -> np.ndarray:
     n, c, h, w = x.shape
     return x.reshape(n, c, h // block, block, w // block, block).transpose(0, 3, 5, 1, 2, 4).reshape(n, -1, h // block, w // block)
