@@ -302,6 +302,7 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
      f"(Relu): {NEAREST}identity (quantizeml-onnx) refuses it: its input has 4096 channels, alone it can be quantized up to 2048."),
     ("c = Conv(x, w) y = HardSigmoid<beta=0.4>(c)", IMAGE,
      f"(HardSigmoid): {NEAREST}{C} refuses it: it is clip(0.2 x + 0.4), only a positive factor and 0.5 can be quantized."),
+    ("c = Conv(x, w) y = Celu<alpha=-1.0>(c)", IMAGE, f"(Celu): {NEAREST}{C} refuses it: its alpha is -1, only positive ones can be quantized."),
     ("c = Conv(x, w) y = Selu<alpha=1.5>(c)", IMAGE, f"(Selu): {NEAREST}{C} refuses it: its alpha is 1.5, only 1.673263 can be quantized."),
     ("c = Conv(x, w) y = GlobalAveragePool(c)", "float[N,3,H,W] x",
      f"(GlobalAveragePool): {NEAREST}{C} refuses it: the shape of `c` is not known: give the model an input shape."),

@@ -11,7 +11,6 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 from quantizeml_core.solve import convolution_area
 
-from . import tails
 
 HALF_TABLE = 1024
 POOL_ATTRIBUTES = ("pool_size", "pool_strides", "pool_pads")

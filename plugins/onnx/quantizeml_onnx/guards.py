@@ -14,6 +14,7 @@ from quantizeml_core.patterns import Guard
 from quantizeml_core.tables import SELU_ALPHA, SELU_SCALE
 
 from .response import WIDEST
+from .rewrites import bilinear
 from .view import OnnxView, ints, operand, operands, present
 
 UNBOUNDED = float(np.finfo(np.float32).max)
@@ -238,6 +239,11 @@ def selu(view: OnnxView, node: Node) -> str | None:
     return None
 
 
+def celu(view: OnnxView, node: Node) -> str | None:
+    alpha = node.native.attributes.get_float("alpha", 1.0)
+    return None if alpha > 0 else f"its alpha is {alpha:g}, only positive ones can be quantized"
+
+
 def swish(view: OnnxView, node: Node) -> str | None:
     alpha = node.native.attributes.get_float("alpha", 1.0)
     return None if alpha == 1 else f"its alpha is {alpha:g}, only 1 can be quantized"
@@ -365,7 +371,7 @@ def repeats(view: OnnxView, node: Node) -> str | None:
     mode, *modes = (node.native.attributes.get_string(name, default) for name, default in (
         ("mode", "nearest"), ("coordinate_transformation_mode", "half_pixel"), ("nearest_mode", "round_prefer_floor")))
     if mode != "nearest":
-        return f"its mode is {mode}, only nearest can be quantized, and linear by whole factors up to 10 (half_pixel or asymmetric)"
+        return f"its mode is {mode}, only nearest can be quantized, and linear by whole factors up to {bilinear.LARGEST} (half_pixel or asymmetric)"
     factors = resize_factors(view, node)
     if factors is None:
         return "its factors are not whole numbers in height and width of images of a known size"

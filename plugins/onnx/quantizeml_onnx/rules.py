@@ -50,7 +50,7 @@ SLOPES: Mapping[str, float] = {"Celu": 1.0, "Elu": 1.0, "HardSigmoid": 0.2, "Lea
 """ONNX's default `alpha` of the functions that have one."""
 
 RELU = P("Relu") | P("Clip", guards.clip)
-GUARDS = {"Gelu": guards.gelu, "HardSigmoid": guards.hard_sigmoid, "Selu": guards.selu, "Swish": guards.swish}
+GUARDS = {"Celu": guards.celu, "Gelu": guards.gelu, "HardSigmoid": guards.hard_sigmoid, "Selu": guards.selu, "Swish": guards.swish}
 TABLE = reduce(or_, (P(op, GUARDS.get(op)) for op in TABLES))
 MAX_POOL = P("MaxPool", guards.max_pool)
 GLOBAL_POOL = P("GlobalAveragePool", guards.global_pool)

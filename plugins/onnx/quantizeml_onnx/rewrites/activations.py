@@ -21,8 +21,6 @@ from .model import Op, Proposal, Refusal, Rewrite
 ANCHORS = ("Mul", "Div")
 ELEMENTWISE = frozenset({"Mul", "Div", "Add", "Sub", "Sigmoid", "HardSigmoid", "Erf", "Clip", "Min", "Max", "Relu", "Pow", "Softplus", "Tanh"})
 LARGEST = 9
-
-
 CUBIC = 0.044715
 """Hendrycks and Gimpel, Gaussian Error Linear Units (2016), section 2."""
 

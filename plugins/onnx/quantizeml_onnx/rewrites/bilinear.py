@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from .graph import Dims, attribute, dims, is_constant, operand, stored
 from .model import Op, Proposal, Refusal, Rewrite
+from .pieces import repeated
 
 HALF_PIXEL = ("half_pixel", "pytorch_half_pixel")
 """They differ where a single pixel is left, which no enlargement leaves."""
@@ -59,8 +59,8 @@ def _obstacle(node: ir.Node, coordinates: str, largest: int) -> str:
 
 def _averaged(node: ir.Node, factors: Sequence[int], means: Sequence[tuple[Dims, Dims]]) -> Op:
     """Pixels repeated, then each mean."""
-    (batch, channels, *size), modes = dims(node.outputs[0]), {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    made = Op("Resize", (node.inputs[0], None, np.array([1, 1, *factors], np.float32)), modes, shape=(batch, channels, *size))
+    batch, channels, *size = dims(node.outputs[0])
+    made = repeated(node.inputs[0], factors, (batch, channels, *size))
     for kernel, pads in means:
         size = [n + before + after - k + 1 for n, k, before, after in zip(size, kernel, pads[:2], pads[2:], strict=True)]
         made = Op("AveragePool", (made,), {"kernel_shape": kernel, "pads": pads, "strides": (1, 1)}, shape=(batch, channels, *size))

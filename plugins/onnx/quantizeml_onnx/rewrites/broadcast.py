@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from .graph import Dims, dims, is_constant
 from .model import Expression, Op, Proposal, Rewrite
+from .pieces import repeated
 
 
 def rewrite(node: ir.Node) -> Proposal | None:
@@ -26,9 +27,7 @@ def _spread(x: ir.Value, shape: Dims, wide: Dims) -> Expression:
     if shape[1] != wide[1]:
         made = Op("Gather", (made, np.zeros(wide[1], np.int64)), {"axis": 1}, shape=(*wide[:2], *shape[2:]))
     if shape[2:] != wide[2:]:
-        factors = [large // small for small, large in zip(shape[2:], wide[2:], strict=True)]
-        modes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        made = Op("Resize", (made, None, np.array([1, 1, *factors], np.float32)), modes, shape=wide)
+        made = repeated(made, [large // small for small, large in zip(shape[2:], wide[2:], strict=True)], wide)
     return made
 
 

@@ -24,9 +24,9 @@ from .functions import ACTIVATIONS
 from .gemm import DEFAULTS, NORMAL
 from .graph import Dims, attribute, attributes, constant, dims, is_constant, operand, private, producer
 from .model import Expression, Op, Proposal, Refusal, Rewrite
+from .pieces import unpadded
 from .rows import FIRST, LAST, Lens, perm_of
 
-POINTWISE = {"kernel_shape": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1), "dilations": (1, 1)}
 
 
 def lens_of(value: ir.Value | None) -> Lens | None:
@@ -83,7 +83,7 @@ def _matmul(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
     if weight is None or weight.ndim != 2 or node.inputs[0] is not x:
         return None
     shape, kernel = lens.shape(dims(node.outputs[0])), np.ascontiguousarray(weight.T)[:, :, None, None]
-    return lens.back(Op("Conv", (lens.image, kernel), {**POINTWISE, "group": 1}, name=f"{node.name}/pointwise", shape=shape))
+    return lens.back(Op("Conv", (lens.image, kernel), unpadded(), name=f"{node.name}/pointwise", shape=shape))
 
 
 def _softmax(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
@@ -97,7 +97,7 @@ def _gemm(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
     if weight is None or form != NORMAL or bias is not None and constant(bias) is None:
         return None
     shape, given = lens.shape(dims(node.outputs[0])), () if bias is None else (constant(bias).reshape(-1),)
-    kernel = Op("Conv", (lens.image, weight[:, :, None, None], *given), {**POINTWISE, "group": 1}, name=f"{node.name}/pointwise", shape=shape)
+    kernel = Op("Conv", (lens.image, weight[:, :, None, None], *given), unpadded(), name=f"{node.name}/pointwise", shape=shape)
     return lens.back(kernel)
 
 
@@ -112,7 +112,7 @@ def _normalization(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
               {"axis": -1, "epsilon": attribute(node, "epsilon", 1e-5)}, name=f"{node.name}/bare", shape=last)
     offset = np.zeros_like(gamma) if beta is None else beta
     inner = Op("Transpose", (bare,), {"perm": FIRST}, shape=shape)
-    return lens.back(Op("Conv", (inner, gamma.reshape(-1, 1, 1, 1), offset), {**POINTWISE, "group": gamma.size}, name=f"{node.name}/affine", shape=shape))
+    return lens.back(Op("Conv", (inner, gamma.reshape(-1, 1, 1, 1), offset), unpadded(groups=gamma.size), name=f"{node.name}/affine", shape=shape))
 
 
 def _is_bare(gamma: np.ndarray, beta: ir.Value | None) -> bool:

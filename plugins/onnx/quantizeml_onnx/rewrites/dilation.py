@@ -1,4 +1,4 @@
-"""A dilated convolution is one with a larger kernel, zeros between its taps.
+"""A dilated convolution, transposed or not, is one with a larger kernel, zeros between its taps.
 
     Conv(x, w, dilations = d) = Conv(x, w'),   w'[.., i d, j d] = w[.., i, j],  0 elsewhere
 """
@@ -23,7 +23,7 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     spread = np.zeros((*weight.shape[:2], *sizes))
     spread[:, :, :: dilations[0], :: dilations[1]] = weight
     kept = {k: v for k, v in attributes(node).items() if k not in ("dilations", "kernel_shape")}
-    return Proposal((node,), Op("Conv", (node.inputs[0], spread, *node.inputs[2:]), {**kept, "dilations": (1, 1), "kernel_shape": sizes}))
+    return Proposal((node,), Op(node.op_type, (node.inputs[0], spread, *node.inputs[2:]), {**kept, "dilations": (1, 1), "kernel_shape": sizes}))
 
 
-REWRITE = Rewrite("dilated_kernel", rewrite, ("Conv",))
+REWRITE = Rewrite("dilated_kernel", rewrite, ("Conv", "ConvTranspose"))

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from .graph import dims, is_constant, producer
 from .model import Op, Proposal, Refusal, Rewrite
+from .pieces import unpadded
 
 
 def rewrite(node: ir.Node) -> Proposal | Refusal | None:
@@ -23,8 +24,7 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     if shape is None or len(shape) != 4 or shape[1] is None:
         return Refusal("it follows an addition that is not 4-D or has an unknown number of channels")
     weight = np.eye(shape[1], dtype=np.float32).reshape(shape[1], shape[1], 1, 1)
-    attributes = {"kernel_shape": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1), "dilations": (1, 1), "group": 1}
-    identity = Op("Conv", (x, weight), attributes, name=f"{node.name}/identity", shape=shape)
+    identity = Op("Conv", (x, weight), unpadded(), name=f"{node.name}/identity", shape=shape)
     return Proposal((node,), Op(node.op_type, (identity, *node.inputs[1:])))
 
 

@@ -18,6 +18,7 @@ from .affine import ANCHORS, affine
 from .entry import from_input
 from .graph import dims, per_channel, private
 from .model import Op, Proposal, Refusal, Rewrite
+from .pieces import unpadded
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +39,8 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     shape = dims(found.x)
     if shape is None or len(shape) != 4 or shape[1] is None:
         return Refusal("its input is not 4-D or has an unknown number of channels") if node.op_type == "BatchNormalization" else None
-    attributes = {"kernel_shape": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1), "dilations": (1, 1), "group": shape[1]}
     name = next((n.name for n in found.nodes if n.op_type == "BatchNormalization"), found.nodes[-1].name) or ""
-    return Proposal(found.nodes, Op("Conv", (found.x, found.scale.reshape(-1, 1, 1, 1), found.offset), attributes, name=name, shape=shape))
+    return Proposal(found.nodes, Op("Conv", (found.x, found.scale.reshape(-1, 1, 1, 1), found.offset), unpadded(groups=shape[1]), name=name, shape=shape))
 
 
 def _goes_on(node: ir.Node) -> bool:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from .graph import attributes, dims
 from .model import Op, Proposal, Rewrite
+from .pieces import unpadded
 
 MOVES = ("Gather", "Resize")
 """What keeps the steps of what it reads."""
@@ -23,8 +24,7 @@ def rewrite(node: ir.Node) -> Proposal | None:
         source = source.inputs[0].producer()
     if source is None or source.op_type != "Concat" or shape is None or len(shape) != 4 or shape[1] is None:
         return None
-    plain = {"kernel_shape": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1), "dilations": (1, 1), "group": shape[1]}
-    between = Op("Conv", (x, np.ones((shape[1], 1, 1, 1))), plain, name=f"{node.name}/identity", shape=shape)
+    between = Op("Conv", (x, np.ones((shape[1], 1, 1, 1))), unpadded(groups=shape[1]), name=f"{node.name}/identity", shape=shape)
     return Proposal((node,), Op("LRN", (between,), attributes(node), name=node.name or ""))
 
 

@@ -9,13 +9,12 @@ They come last: what ends a network stays the movement it is.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 
 from .graph import Dims, attribute, dims, ints
 from .model import Op, Proposal, Refusal, Rewrite
+from .pieces import unpadded
 
 WIDEST = 8
 """Edge of the largest kernel that stands for a slice: it multiplies by zeros."""
@@ -32,7 +31,7 @@ def sliced(node: ir.Node) -> Proposal | Refusal | None:
         return Refusal(f"it takes pixels backwards or leaves out more than {WIDEST - 1} at an end")
     weight = np.zeros((shape[1], 1, *kernel))
     weight[:, :, places[0].start, places[1].start] = 1.0
-    form = _attributes(kernel, tuple(p.step for p in places), shape[1])
+    form = unpadded(kernel, [p.step for p in places], shape[1])
     return Proposal((node,), Op("Conv", (node.inputs[0], weight), form, name=node.name or "", shape=after), extent="true")
 
 
@@ -53,7 +52,7 @@ def gathered(node: ir.Node) -> Proposal | None:
         return None
     places, channels, (height, width) = block**2, shape[1], (n // block for n in shape[2:])
     weight = np.tile(np.eye(places).reshape(places, 1, block, block), (channels, 1, 1, 1))
-    conv = Op("Conv", (node.inputs[0], weight), _attributes((block, block), (block, block), channels), shape=(shape[0], places * channels, height, width))
+    conv = Op("Conv", (node.inputs[0], weight), unpadded((block, block), (block, block), channels), shape=(shape[0], places * channels, height, width))
     order = np.arange(places * channels).reshape(channels, places).T.ravel()
     return Proposal((node,), Op("Gather", (conv, order), {"axis": 1}, shape=conv.shape), extent="true")
 
@@ -69,7 +68,7 @@ def spread(node: ir.Node) -> Proposal | None:
     weight = np.zeros((shape[1], channels, places))
     weight[sources, np.arange(channels), np.arange(places)[:, None]] = 1.0
     weight = weight.reshape(shape[1], channels, block, block)
-    return Proposal((node,), Op("ConvTranspose", (node.inputs[0], weight), _attributes((block, block), (block, block), 1)), extent="true")
+    return Proposal((node,), Op("ConvTranspose", (node.inputs[0], weight), unpadded((block, block), (block, block))), extent="true")
 
 
 def _image(value: ir.Value) -> Dims | None:
@@ -81,10 +80,6 @@ def _image(value: ir.Value) -> Dims | None:
 def _read(node: ir.Node) -> bool:
     """Whether the network goes on."""
     return bool(node.outputs[0].consumers())
-
-
-def _attributes(kernel: tuple[int, ...], strides: tuple[int, ...], groups: int) -> dict[str, Any]:
-    return {"kernel_shape": kernel, "pads": (0, 0, 0, 0), "strides": strides, "dilations": (1, 1), "group": groups}
 
 
 SLICE = Rewrite("slice_to_convolution", sliced, ("Slice",), last=True)

@@ -25,6 +25,7 @@ from quantizeml_core.pictures import Axes
 from .functions import DOMAIN
 from .graph import Dims, attribute, constant, dims, in_order, ints, private, producer, scalar
 from .model import Op, Proposal, Refusal, Rewrite
+from .pieces import unpadded
 from .static_reshape import target_chain
 
 LAST, FIRST, SWAP, SECOND, LENGTH_FIRST = (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1), (1, 0, 2), (2, 0, 1)
@@ -197,7 +198,7 @@ def token(node: ir.Node) -> Proposal | Refusal | None:
     batch, channels, _, length = dims(lens.image)
     kernel = np.zeros((channels, 1, 1, int(index) % length + 1), np.float32)
     kernel[..., -1] = 1
-    at = {"kernel_shape": kernel.shape[2:], "pads": (0, 0, 0, 0), "strides": (1, length), "dilations": (1, 1), "group": channels}
+    at = unpadded(kernel.shape[2:], (1, length), channels)
     return Proposal((node,), _flat(Op("Conv", (lens.image, kernel), at, name=f"{node.name}/token", shape=(batch, channels, 1, 1))), lens.nodes, "true")
 
 

@@ -9,7 +9,6 @@ channel stands in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +16,7 @@ import onnx_ir as ir
 from . import linear
 from .graph import attributes, constant, dims, per_channel, private, producer
 from .model import Op, Proposal, Refusal, Rewrite
+from .pieces import unpadded
 
 
 def split(node: ir.Node) -> Proposal | None:
@@ -34,7 +34,7 @@ def stand_in(node: ir.Node) -> Proposal | Refusal:
     x, slopes = node.inputs[0], _slopes(node)
     if slopes is None:
         return Refusal("its slopes differ between pixels or are computed by the model, or its input is no image")
-    return Proposal((node,), _halves(node, Op("Conv", (x, *_both([np.ones((len(slopes), 1, 1, 1))])), _pointwise(len(slopes))), slopes))
+    return Proposal((node,), _halves(node, Op("Conv", (x, *_both([np.ones((len(slopes), 1, 1, 1))])), unpadded(groups=len(slopes))), slopes))
 
 
 def _slopes(node: ir.Node) -> np.ndarray | None:
@@ -49,16 +49,12 @@ def _halves(node: ir.Node, twice: Op, slopes: np.ndarray) -> Op:
     wide = (batch, 2 * channels, *size)
     weight = np.stack([np.ones(channels), -slopes], axis=1).reshape(channels, 2, 1, 1)
     rectified = Op("Relu", (Op(twice.op, twice.inputs, twice.attributes, name=twice.name, shape=wide),), shape=wide)
-    return Op("Conv", (rectified, weight), _pointwise(channels), name=node.name or "", shape=(batch, channels, *size))
+    return Op("Conv", (rectified, weight), unpadded(groups=channels), name=node.name or "", shape=(batch, channels, *size))
 
 
 def _both(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Each filter and its negative, side by side."""
     return [np.stack([v, -v], axis=1).reshape(-1, *v.shape[1:]) for v in arrays]
-
-
-def _pointwise(channels: int) -> dict[str, Any]:
-    return {"kernel_shape": (1, 1), "pads": (0, 0, 0, 0), "strides": (1, 1), "dilations": (1, 1), "group": channels}
 
 
 SPLIT = Rewrite("slopes_to_halves", split, ("PRelu",))
