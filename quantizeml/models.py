@@ -112,10 +112,15 @@ def to_hardware_forms(model: Any) -> Any:
     return api.to_hardware_forms(model)
 
 
-def check_model(model: Any, *, target: str | Target | None = None, samples: Any = None) -> tuple[Any, ...]:
-    """Findings about a model: what is inexact, saturated or not allowed. See docs/errors.md for the codes."""
+def check_model(model: Any, *, target: str | Target | None = None, samples: Any = None,
+                input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None) -> tuple[Any, ...]:
+    """Findings about a model: what is inexact, saturated or not allowed. See docs/errors.md for the codes.
+
+    Arguments:
+        input_shape: shape of one sample when the model leaves it open and no samples tell it.
+    """
     from quantizeml_core import api
-    return api.check_model(model, target=target, samples=samples)
+    return api.check_model(model, target=target, samples=samples, input_shape=input_shape)
 
 
 def export(model: Any, path: str | PathLike[str], format: str = "akida") -> Path:

@@ -171,56 +171,58 @@ def _integers(blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], cov
     return Quantization(bake(corrected, plan, solutions, mantissa), corrected, plan, solutions, config, mantissa)
 
 
-def survey_model(model: Any, *, target: str | Target | None = None) -> Survey:
+def survey_model(model: Any, *, target: str | Target | None = None, input_shape: InputShape = None) -> Survey:
     """What of a float model would be quantized, before any sample: its blueprint with blocks, coverage and stops."""
-    registry = Registry.load()
-    chosen, frontend = registry.target(target or "generic"), registry.frontend_for(model)
-    native = load_model(model, registry) if isinstance(model, (str, PathLike)) else model
-    return _survey(registry, frontend, native, chosen, None, None, None)
+    registry, chosen, frontend, native = _opened(model, target)
+    return _survey(registry, frontend, native, chosen, None, input_shape, None)
 
 
-def check_model(model: Any, *, target: str | Target | None = None, samples: Any = None) -> tuple[Finding, ...]:
+def check_model(model: Any, *, target: str | Target | None = None, samples: Any = None, input_shape: InputShape = None) -> tuple[Finding, ...]:
     """What is inexact, saturated or not allowed in a quantized model; for a float model, how far it can be quantized.
 
     Arguments:
         target: the hardware whose rules hold, `generic` when None.
         samples: observed on a quantized model to count saturated outputs; random ones when None.
+        input_shape: shape of one sample when the model leaves it open and no samples tell it.
     """
-    registry = Registry.load()
-    chosen = registry.target(target or "generic")
-    frontend = registry.frontend_for(model)
-    native = load_model(model, registry) if isinstance(model, (str, PathLike)) else model
+    registry, chosen, frontend, native = _opened(model, target)
     program = frontend.program(native)
     if program is None:
-        return _check_float(registry, frontend, native, chosen)
-    feed = _samples(frontend, native, samples, 64, 0, None)
+        told = input_shape if samples is None else _sample_shape(_samples(frontend, native, samples, 1, 0, None), input_shape)
+        return _check_float(registry, frontend, native, chosen, told)
+    feed = _samples(frontend, native, samples, 64, 0, input_shape)
     known = inspect_config(frontend.plan(native) or {})
     broken = illegal(program, chosen)
     seen = inspect_program(program, chosen, None, _entering(frontend, native, program, feed, 64), feed.is_random)
     return (*broken, *seen, *known, *registry.findings(program, chosen, frontend.name))
 
 
-def _check_float(registry: Registry, frontend: Frontend, model: Any, target: Target) -> tuple[Finding, ...]:
+def _opened(model: Any, target: str | Target | None) -> tuple[Registry, Target, Frontend, Any]:
+    registry = Registry.load()
+    chosen, frontend = registry.target(target or "generic"), registry.frontend_for(model)
+    return registry, chosen, frontend, load_model(model, registry) if isinstance(model, (str, PathLike)) else model
+
+
+def _check_float(registry: Registry, frontend: Frontend, model: Any, target: Target, shape: InputShape) -> tuple[Finding, ...]:
     """Where quantization would stop, and every row of the target's tables that is broken, behind the stops too."""
-    survey = _survey(registry, frontend, model, target, None, None, None, through=True)
+    survey = _survey(registry, frontend, model, target, None, shape, None, through=True)
     stops = tuple(Finding("QML001", "warning", stop.node, stop_message(stop), "Add a pattern, or replace the operation") for stop in survey.blueprint.stops)
     return stops + fit(registry, fold_entry(survey.blueprint), target, resolve(None, target)).findings()
 
 
-def prove(model: Any, *, target: str | Target | None = None, samples: Any = None) -> tuple[Accumulator, ...]:
+def prove(model: Any, *, target: str | Target | None = None, samples: Any = None, input_shape: InputShape = None) -> tuple[Accumulator, ...]:
     """The overflow proof of a quantized model, block by block; empty for a float one.
 
     Arguments:
         target: whose accumulators count, `generic` when None.
         samples: run to see how many bits are used; random ones when None.
+        input_shape: shape of a random sample when the model leaves it open.
     """
-    registry = Registry.load()
-    frontend = registry.frontend_for(model)
-    native = load_model(model, registry) if isinstance(model, (str, PathLike)) else model
+    _, chosen, frontend, native = _opened(model, target)
     if (program := frontend.program(native)) is None:
         return ()
-    feed = _samples(frontend, native, samples, 64, 0, None)
-    return accumulators(program, registry.target(target or "generic"), _entering(frontend, native, program, feed, BATCH_SIZE))
+    feed = _samples(frontend, native, samples, 64, 0, input_shape)
+    return accumulators(program, chosen, _entering(frontend, native, program, feed, BATCH_SIZE))
 
 
 def _entering(frontend: Frontend, model: Any, program: Program, samples: Samples, count: int) -> Batch:

@@ -195,12 +195,13 @@ class _Walk:
         match = self.match(nodes)
         if outside := [t for t in match.inputs if t not in self.quantized]:
             return Miss(f"needs `{outside[0]}`, which is not quantized")
-        if any(t != match.output for t in self.used(nodes[-1])):
-            return Miss(f"cannot give the second output of `{nodes[-1].name}`")
         with _blame(rule, nodes[0]):
             outcome = rule.build(match)
         outcome = _checked(rule, match, outcome)
-        return replace(outcome, reason=REFUSES + outcome.reason) if isinstance(outcome, Miss) else outcome
+        if isinstance(outcome, Miss):
+            return replace(outcome, reason=REFUSES + outcome.reason)
+        second = any(t != match.output for t in self.used(nodes[-1]))
+        return Miss(f"cannot give the second output of `{nodes[-1].name}`") if second else outcome
 
     def note(self, miss: Miss) -> None:
         self.misses.setdefault(miss.node, []).append(miss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,10 +15,11 @@ from .output import show, show_json
 @click.command("check")
 @options.model
 @options.samples
+@options.input_shape
 @options.target(None, "Check against this hardware too.")
 @click.option("--proof", is_flag=True, help="Show the overflow proof of each block: worst case, observed on samples, width, margin.")
 @options.as_json
-def command(model: Path, samples: Path | None, target: str | None, proof: bool, as_json: bool) -> None:
+def command(model: Path, target: str | None, proof: bool, as_json: bool, **given: Any) -> None:
     """Report what is inexact, saturated or not allowed in a model."""
     registry = Registry.load()
     if target:
@@ -26,8 +28,8 @@ def command(model: Path, samples: Path | None, target: str | None, proof: bool, 
     from .. import api
     from ..report import overflow
     from ..report.findings import has_errors, ordered, table
-    findings = ordered(api.check_model(model, target=target, samples=samples))
-    proofs = api.prove(model, target=target, samples=samples) if proof else ()
+    findings = ordered(api.check_model(model, target=target, **given))
+    proofs = api.prove(model, target=target, **given) if proof else ()
     if as_json:
         found = [finding.to_json() for finding in findings]
         show_json({"findings": found, "accumulators": [p.to_json() for p in proofs]} if proof else found)

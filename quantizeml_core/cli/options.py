@@ -63,3 +63,6 @@ def parse_shape(ctx: click.Context, parameter: click.Parameter, value: str | Non
     if not all(part.isdecimal() and int(part) for part in parts):
         raise UsageError(f"`{value}` is no shape", where="--input_shape", allowed="positive integers such as 1,28,28", do="Give some")
     return tuple(map(int, parts))
+
+
+input_shape = click.option("--input_shape", callback=parse_shape, help="Shape of one sample, such as 1,28,28, when the model leaves it open.")

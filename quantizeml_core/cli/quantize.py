@@ -35,7 +35,7 @@ PARAMS = ("input_weight_bits", "weight_bits", "activation_bits", "per_tensor_act
               help="How many times all samples are seen.")
 @click.option("-s", "--save_name", type=options.FILE, help="Where to save.  [default: MODEL_i8_w8_a8, beside the model]")
 @click.option("-qu", "--quantize_until", help="The tensor or node at which to stop.")
-@click.option("--input_shape", callback=options.parse_shape, help="Shape of one sample, such as 1,28,28, when the model leaves it open.")
+@options.input_shape
 @click.option("-id", "--input_dtype", help="uint8 or int8.  [default: what suits the model]")
 @options.target("generic", "The hardware whose rules hold; `quantizeml targets` lists them.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of random samples.")

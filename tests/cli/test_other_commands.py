@@ -39,9 +39,9 @@ def test_check(api: Any, run: Any, net: Path, findings: tuple[Finding, ...], cod
 
 def test_check_json_and_arguments(api: Any, run: Any, net: Path) -> None:
     api.findings = (INFO, ERROR)
-    result = run("check", "-m", net, "--target", "akida2", "-sa", "s.npz", "--json")
+    result = run("check", "-m", net, "--target", "akida2", "-sa", "s.npz", "--input_shape", "3,8,8", "--json")
     assert [finding["code"] for finding in json.loads(result.stdout)] == ["QML101", "QML301"]
-    assert api.calls == [{"model": net, "target": "akida2", "samples": Path("s.npz")}]
+    assert api.calls == [{"model": net, "target": "akida2", "samples": Path("s.npz"), "input_shape": (3, 8, 8)}]
 
 
 def test_plugins_lists_all(run: Any) -> None:

@@ -302,6 +302,16 @@ def test_refused(name):
     assert any(r.rewrite == rewrite and r.reason.startswith(reason) for r in refused), refused
 
 
+def test_a_slice_of_other_axes_stays_while_the_batch_is_open():
+    text = "(float[N,3,8,8] x) => (float[M,3,8,8] y) <int64[1] s = {0}, int64[1] e = {1}> { p = Slice(x, s, e) y = Relu(p) }"
+    assert ops(rewritten(model(text))[0]) == "Slice Relu"
+
+
+def test_a_sum_over_the_batch_alone_is_not_repeated():
+    _, applied, refused = sanitize(prepare(model("(float[N,3,8,8] x, float[1,3,8,8] z) => (float[N,3,8,8] y) { y = Add(x, z) }")), BUILTIN_REWRITES)
+    assert (applied, refused) == ((), ())
+
+
 def test_an_identity_at_both_ends_stays():
     after, _, refused = rewritten(model("(float[N,3] x) => (float[N,3] y) { y = Identity(x) }"))
     assert ops(after) == "Identity"

@@ -29,7 +29,7 @@ CONSTANTS = {
     "gn": np.ones((2, 5), np.float32), "gt": np.ones((3, 5), np.float32), "gf": np.ones((5, 192), np.float32), "gc": np.ones((5, 144), np.float32), "gd": np.ones((6, 4), np.float32),
     "f22": np.float32([1, 1, 2, 2]), "f23": np.float32([1, 1, 2, 3]), "f2h": np.float32([1, 1, 2, 1.5]), "s18": np.int64([1, 4, 18, 12]),
     "wt": np.arange(4 * 5 * 3 * 3, dtype=np.float32).reshape(4, 5, 3, 3), "b5": np.arange(5, dtype=np.float32), "wt2": np.ones((4, 5, 2, 2), np.float32),
-    "zero": np.float32(0), "six": np.float32(6), "minus": np.float32(-1), "huge": np.float32(3.4028235e38), "half": np.float32([[[[0.5]]]]),
+    "w8": np.ones((4, 3, 3, 3), np.int8), "zero": np.float32(0), "six": np.float32(6), "minus": np.float32(-1), "huge": np.float32(3.4028235e38), "half": np.float32([[[[0.5]]]]),
 }
 
 IMAGE = "float[N,3,8,8] x"
@@ -350,6 +350,8 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
      f"(Concat): {NEAREST}concat (quantizeml-onnx) refuses it: it joins along axis 2, only channels (axis 1) can be quantized."),
     ("c = Conv(x, w) d = Conv(x, w) e = Conv(x, w) y = Concat<axis=1>(c, d, e)", IMAGE,
      f"(Concat): {NEAREST}concat (quantizeml-onnx) refuses it: it joins 3 tensors (3 computed), only two computed ones can be quantized."),
+    ("q, s, z = DynamicQuantizeLinear(x) y = ConvInteger(q, w8, z)", IMAGE,
+     f"(DynamicQuantizeLinear): {NEAREST}quantized (quantizeml-onnx) refuses it: another tool has quantized the network: give the float network it was made from."),
 ])
 def test_a_refusal_says_what_to_change(body: str, inputs: str, message: str) -> None:
     assert [stop_message(s).split("` ", 1)[1] for s in blueprint(body, inputs).stops] == [message]

@@ -16,6 +16,7 @@
     select                Gather of channels: what the rewrites make of splits, slices and shuffles
     upsample2d            Resize that repeats pixels
     identity              the lines of conv2d without their Conv, on images: a depthwise2d (or conv2d) whose 1x1 kernel is the identity
+    quantized             what other tools' quantizers write: it is refused, with what to do
 
 An activation is Relu, Clip(0, b), or one of `TABLES`. The graph is the sanitized one; what a node must look like stands in `guards`.
 What only some targets run is asked from the target's capabilities. A block is called like its Conv, Gemm, Add or Concat; an identity
@@ -49,6 +50,8 @@ TABLES: Mapping[str, str] = {
 SLOPES: Mapping[str, float] = {"Celu": 1.0, "Elu": 1.0, "HardSigmoid": 0.2, "LeakyRelu": 0.01}
 """ONNX's default `alpha` of the functions that have one."""
 
+INTEGERS = ("ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear")
+
 RELU = P("Relu") | P("Clip", guards.clip)
 GUARDS = {"Celu": guards.celu, "Gelu": guards.gelu, "HardSigmoid": guards.hard_sigmoid, "Selu": guards.selu, "Swish": guards.swish}
 TABLE = reduce(or_, (P(op, GUARDS.get(op)) for op in TABLES))
@@ -81,6 +84,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
         rule("normalize", P("Transpose", guards.to_last) >> P("LayerNormalization", guards.bare) >> P("Transpose", guards.to_first) >> P.opt(RELU), _normalize),
         rule("pool2d", P("AveragePool", guards.average_pool) >> P.opt(RELU), _average_pool),
         rule("buffer", P("FrameBuffer"), _buffer),
+        rule("quantized", reduce(or_, map(P, INTEGERS)), _quantized),
         rule("softmax", P("Softmax", guards.softmax), _softmax),
         rule("matmul", (P("Product") | P("TurnedProduct")) >> P.opt(RELU), _matmul),
         rule("select", P("Gather", guards.gathers_channels), _select),
@@ -198,6 +202,10 @@ def _buffer(target: Target, match: Match) -> Block | Miss:
     if refusal := target.lacks({"buffer": True}):
         return Miss(refusal)
     return Block(node.name, "buffer", match.inputs, match.output, frames=node.native.inputs[1].shape[2] + 1)
+
+
+def _quantized(target: Target, match: Match) -> Miss:
+    return Miss("another tool has quantized the network: give the float network it was made from")
 
 
 def _softmax(target: Target, match: Match) -> Block | Miss:

@@ -16,7 +16,7 @@ from .pieces import repeated
 def rewrite(node: ir.Node) -> Proposal | None:
     """The sum of two tensors of one shape."""
     shapes = [dims(v) for v in node.inputs]
-    if any(is_constant(v) for v in node.inputs) or any(s is None or len(s) != 4 or None in s[1:] for s in shapes) or shapes[0] == shapes[1]:
+    if any(is_constant(v) for v in node.inputs) or any(s is None or len(s) != 4 or None in s[1:] for s in shapes) or shapes[0][1:] == shapes[1][1:]:
         return None
     wide = (shapes[0][0], *map(max, *(s[1:] for s in shapes)))
     return Proposal((node,), Op("Add", tuple(_spread(v, s, wide) for v, s in zip(node.inputs, shapes, strict=True)), shape=wide), extent="true")

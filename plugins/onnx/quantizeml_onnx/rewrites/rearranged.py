@@ -40,9 +40,11 @@ def _places(node: ir.Node, shape: Dims) -> tuple[range, range] | None:
     starts, ends, axes, steps = (ints(node, name, i) for i, name in enumerate(("starts", "ends", "axes", "steps"), 1))
     if starts is None or ends is None:
         return None
-    bounds = zip(axes or range(len(starts)), starts, ends, steps or (1,) * len(starts), strict=True)
-    taken = {axis % 4: range(shape[axis % 4])[slice(start, end, step)] for axis, start, end, step in bounds}
-    return (taken.get(2, range(shape[2])), taken.get(3, range(shape[3]))) if taken.keys() <= {2, 3} else None
+    places = [axis % 4 for axis in axes or range(len(starts))]
+    if not {2, 3}.issuperset(places):
+        return None
+    taken = {axis: range(shape[axis])[slice(*bounds)] for axis, *bounds in zip(places, starts, ends, steps or (1,) * len(starts), strict=True)}
+    return taken.get(2, range(shape[2])), taken.get(3, range(shape[3]))
 
 
 def gathered(node: ir.Node) -> Proposal | None:
