@@ -71,6 +71,9 @@ CASES: dict[str, tuple[str, str, str, dict[str, np.ndarray]]] = {
     "enlarged, bilinear, twice": (IMAGE, f"{W}, {V}, float[4] s", f'{CONV} r = Relu(c) u = Resize<mode="linear">(r, , s) y = Conv(u, v)', arrays(s=[1, 1, 2, 2])),
     "enlarged, bilinear, to a size": (IMAGE, f"{W}, {V}", f'{CONV} h = Shape<end=2>(c) z = Constant<value_ints=[27,9]>() k = Concat<axis=0>(h, z)'
                                       ' u = Resize<mode="linear", coordinate_transformation_mode="asymmetric">(c, , , k) y = Conv(u, v)', {}),
+    "padded in front of a maximum": (IMAGE, f"{W}, {V}", f"{CONV} p = Constant<value_ints=[0,0,1,0,0,0,0,1]>() d = Pad(c, p) m = MaxPool<kernel_shape=[2,2]>(d) y = Conv(m, v)", {}),
+    "two heads of one flattened image": (IMAGE, f"{W}, float[5,392] a, float[3,392] b",
+        f"{CONV} p = MaxPool<kernel_shape=[3,3]>(c) f = Flatten(p) d = Gemm<transB=1>(f, a) e = Gemm<transB=1>(f, b) y = Concat<axis=1>(d, e)", {}),
     "space to depth": ("float[N,3,8,8] x", "float[6,12,1,1] w", "d = SpaceToDepth<blocksize=2>(x) y = Conv(d, w)", {}),
     "depth to space": (IMAGE, f"{W}, float[5,2,3,3] u", f"{CONV} r = Relu(c) d = DepthToSpace<blocksize=2>(r) y = Conv(d, u)", {}),
     "every second pixel": (IMAGE, f"{W}, {V}", f"{CONV} o = Constant<value_ints=[1,0]>() e = Constant<value_ints=[99,99]>() a = Constant<value_ints=[2,3]>()"

@@ -90,9 +90,22 @@ EQUAL = {
     "shape_arithmetic": (17, "(float[N,3,2,2] x) => (float[M,5] y) <int64 z = {0}, int64[1] k = {0}, int64[1] m = {-1}> "
                              "{ s = Shape(x) n = Gather<axis=0>(s, z) u = Unsqueeze(n, k) t = Concat<axis=0>(u, m) a = Reshape(x, t) "
                              "y = Gemm<transB=1>(a, w) }", {"w": (5, 12)}, "Flatten Gemm"),
+    "constants_of_sizes": (17, "(float[N,3,7,8] x) => (float[N,4,3,4] y) <int64 i = {2}, float d = {2.0}, int64[3] b = {0,0,0}, int64[4] e = {1,0,0,1}> "
+                               "{ s = Shape(x) h = Gather(s, i) f = Cast<to=1>(h) g = Div(f, d) c = Ceil(g) u = Sub(g, c) v = Floor(u) k = Cast<to=7>(v) n = Neg(k) o = Constant<value_ints=[0]>() "
+                               "r = Unsqueeze(n, o) p = Concat<axis=0>(b, e, r) a = Pad(x, p) y = Conv<strides=[2,2]>(a, w) }", {"w": (4, 3, 3, 3)}, "Conv"),
+    "standardized_weights": (17, CONV + " <int64[3] k = {1,4,27}, int64[4] o = {4,3,3,3}> "
+                                 "{ a = Reshape(w, k) b, c, d = BatchNormalization<training_mode=1>(a, g, h, h, g) e = Reshape(b, o) y = Conv<pads=[1,1,1,1]>(x, e) }",
+                             {"w": (4, 3, 3, 3), "g": (4,), "h": (4,)}, "Conv"),
     "channel_last_flatten": (17, "(float[N,3,4,2] x) => (float[N,5] y) <int64[2] s = {-1,24}> "
                                  "{ r = Relu(x) a = Transpose<perm=[0,2,3,1]>(r) b = Reshape(a, s) y = MatMul(b, w) }", {"w": (24, 5)},
                              "Relu Flatten Gemm"),
+    "two_dense_layers_of_one_flatten": (17, "(float[N,3,2,2] x) => (float[N,4] y, float[N,5] z) { r = Relu(x) f = Flatten(r) y = Gemm<transB=1>(f, v) z = Gemm<transB=1>(f, w) }",
+                                        {"v": (4, 12), "w": (5, 12)}, "Relu Flatten Flatten Gemm Gemm"),
+    "two_dense_layers_channel_last": (17, "(float[N,3,2,2] x) => (float[N,4] y, float[N,5] z) { r = Relu(x) t = Transpose<perm=[0,2,3,1]>(r) f = Flatten(t) "
+                                          "y = MatMul(f, v) z = MatMul(f, w) }", {"v": (12, 4), "w": (12, 5)}, "Relu Flatten Gemm Flatten Gemm"),
+    "normalized_features": (17, "(float[N,6] x) => (float[N,4] y, float[N,4] z) <float[6] q = {1.0, 2.0, 3.0, 0.5, 0.25, 4.0}> "
+                                "{ r = Relu(x) a = BatchNormalization(r, g, b, m, q) y = MatMul(a, w) c = Mul(r, m) d = Sub(c, b) z = Gemm(d, w, o) }",
+                            {"g": (6,), "b": (6,), "m": (6,), "w": (6, 4), "o": (4,)}, "Relu Gemm Gemm"),
     "mean_keepdims": (17, "(float[N,3,4,5] x) => (float[N,3,1,1] y) { y = ReduceMean<axes=[2,3]>(x) }", {}, "GlobalAveragePool"),
     "mean_no_keepdims": (17, "(float[N,3,4,5] x) => (float[N,3] y) { y = ReduceMean<axes=[-1,-2], keepdims=0>(x) }", {},
                          "GlobalAveragePool Flatten"),
@@ -172,6 +185,13 @@ EQUAL = {
                          "{ r = Relu(x) a = Pad(r, p) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(a) }", {}, "Relu MaxPool"),
     "pad_max_pool_minus_inf": (17, "(float[N,3,8,8] x) => (float[N,3,4,4] y) <int64[8] p = {0,0,0,0,0,0,1,1}, float m = {-inf}> "
                                    "{ a = Pad(x, p, m) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(a) }", {}, "MaxPool"),
+    "pad_of_two": (17, "(float[N,3,8,8] x) => (float[N,4,8,8] y) <int64[8] p = {0,0,1,1,0,0,1,1}> "
+                       "{ r = Relu(x) a = Pad(r, p) c = Conv(a, w) m = MaxPool<kernel_shape=[3,3]>(a) d = Conv(m, v) y = Add(c, d) }", {"w": (4, 3, 3, 3), "v": (4, 3, 1, 1)},
+                   "Relu Conv MaxPool Conv Add"),
+    "pad_alone": (17, "(float[N,3,8,8] x) => (float[N,3,5,5] y) <int64[8] p = {0,0,1,1,0,0,1,2}> { a = Pad(x, p) y = MaxPool<kernel_shape=[3,4], strides=[2,2]>(a) }", {},
+                  "Conv MaxPool"),
+    "pad_beyond_the_window": (17, "(float[N,3,8,8] x) => (float[N,3,11,11] y) <int64[8] p = {0,0,2,2,0,0,2,2}> { r = Relu(x) a = Pad(r, p) y = MaxPool<kernel_shape=[2,2]>(a) }",
+                              {}, "Relu Conv MaxPool"),
     "same_upper_conv": (17, "(float[N,3,9,8] x) => (float[N,4,5,4] y) { y = Conv<auto_pad=\"SAME_UPPER\", strides=[2,2]>(x, w) }",
                         {"w": (4, 3, 3, 4)}, "Conv"),
     "same_lower_depthwise": (17, "(float[N,4,8,8] x) => (float[N,4,4,4] y) { y = Conv<auto_pad=\"SAME_LOWER\", strides=[2,2], group=4>(x, w) }",
@@ -255,18 +275,12 @@ REFUSED = {
                          "fold_affine", "it cannot be proven equal: its constants give values that are not finite"),
     "pad_with_one": ("(float[N,3,8,8] x) => (float[N,4,8,8] y) <int64[8] p = {0,0,1,1,0,0,1,1}, float o = {1.0}> "
                      "{ a = Pad(x, p, o) y = Conv(a, w) }", {"w": (4, 3, 3, 3)}, "fold_pad",
-                     "the Pad before it pads with 1.0, a convolution pads with 0"),
+                     "the Pad pads with 1.0, a convolution pads with 0"),
     "pad_reflect": ("(float[N,3,8,8] x) => (float[N,4,8,8] y) <int64[8] p = {0,0,1,1,0,0,1,1}> "
                     "{ a = Pad<mode=\"reflect\">(x, p) y = Conv(a, w) }", {"w": (4, 3, 3, 3)}, "fold_pad",
-                    "the Pad before it has mode 'reflect', only constant padding can move into it"),
+                    "the Pad has mode 'reflect', only constant padding can move into it"),
     "pad_channels": ("(float[N,3,8,8] x) => (float[N,4,8,8] y) <int64[8] p = {0,1,0,0,0,0,0,0}> { a = Pad(x, p) y = Conv(a, w) }",
-                     {"w": (4, 4, 1, 1)}, "fold_pad", "the Pad before it pads batch or channels, or crops (pads (0, 1, 0, 0, 0, 0, 0, 0))"),
-    "pad_signed_max_pool": ("(float[N,3,8,8] x) => (float[N,3,4,4] y) <int64[8] p = {0,0,1,1,0,0,1,1}> "
-                            "{ a = Pad(x, p) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(a) }", {}, "fold_pad",
-                            "the Pad before it pads with 0.0 and its data may be negative, max pooling ignores its padding"),
-    "pad_beyond_the_window": ("(float[N,3,8,8] x) => (float[N,3,11,11] y) <int64[8] p = {0,0,2,2,0,0,2,2}> "
-                              "{ r = Relu(x) a = Pad(r, p) y = MaxPool<kernel_shape=[2,2]>(a) }", {}, "fold_pad",
-                              "a window could lie in the padding alone (pads (2, 2, 2, 2), window (2, 2)), or its ceil_mode is 1"),
+                     {"w": (4, 4, 1, 1)}, "fold_pad", "the Pad pads batch or channels, or crops (pads (0, 1, 0, 0, 0, 0, 0, 0))"),
     "mean_of_channels": ("(float[N,3,4,5] x) => (float[N,1,4,5] y) { y = ReduceMean<axes=[1]>(x) }", {}, "reduce_mean_to_global_average_pool",
                          "it averages axes (1,), only height and width together can be quantized"),
     "matmul_of_rank_3": ("(float[N,3,4] x) => (float[N,3,5] y) { y = MatMul(x, w) }", {"w": (4, 5)}, "matmul_to_gemm",

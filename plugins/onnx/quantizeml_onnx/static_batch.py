@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, count
 
 import numpy as np
 import onnx_ir as ir
@@ -144,6 +145,8 @@ def _constant(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray) -> 
 
 
 def _initializer(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    """A new constant. Its name may be one that the exporter took."""
+    name = next(n for n in chain((name,), (f"{name}_{i}" for i in count(1))) if n not in graph.initializers)
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.INT64))
     value.const_value = ir.tensor(array.astype(np.int64), name=name)
     graph.register_initializer(value)

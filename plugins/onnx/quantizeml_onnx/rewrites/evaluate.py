@@ -170,9 +170,9 @@ def _layer_normalization(x: Arrays, a: Attributes) -> np.ndarray:
 
 
 def _batch_normalization(x: Arrays, a: Attributes) -> np.ndarray:
-    if a.get("training_mode", 0):
-        raise Unprovable("training mode")
-    gamma, beta, mean, variance = (v.reshape(1, -1, *(1,) * (x[0].ndim - 2)) for v in x[1:5])
+    others = tuple(i for i in range(x[0].ndim) if i != 1)
+    measured = (x[0].mean(others, np.float64), x[0].var(others, np.float64)) if a.get("training_mode", 0) else x[3:5]
+    gamma, beta, mean, variance = (v.reshape(1, -1, *(1,) * (x[0].ndim - 2)) for v in (*x[1:3], *measured))
     return gamma * (x[0] - mean) / np.sqrt(variance + a.get("epsilon", 1e-5)) + beta
 
 
@@ -202,6 +202,11 @@ def _reduction(function: Callable[..., np.ndarray]) -> Callable[[Arrays, Attribu
         axes = _axes(x, a, () if a.get("noop_with_empty_axes", 0) else tuple(range(x[0].ndim)))
         return function(x[0], axis=axes, keepdims=bool(a.get("keepdims", 1)))
     return run
+
+
+def _wide(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """In float64: large constants are kept in float32."""
+    return lambda x, **given: function(x, dtype=np.float64 if x.dtype.kind == "f" else None, **given)
 
 
 def _pad(x: Arrays, a: Attributes) -> np.ndarray:
@@ -305,6 +310,11 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "Div": _divide,
     "Neg": lambda x, a: -x[0],
     "Sqrt": lambda x, a: np.sqrt(x[0]),
+    "Ceil": lambda x, a: np.ceil(x[0]),
+    "Exp": lambda x, a: np.exp(x[0]),
+    "Floor": lambda x, a: np.floor(x[0]),
+    "Log": lambda x, a: np.log(x[0]),
+    "Round": lambda x, a: np.rint(x[0]),
     "Reciprocal": lambda x, a: _divide([np.ones(()), x[0]], a),
     "Sum": lambda x, a: sum(x[1:], start=x[0]),
     "Min": lambda x, a: np.minimum.reduce(np.broadcast_arrays(*x)),
@@ -344,8 +354,10 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "GlobalAveragePool": lambda x, a: x[0].mean(axis=tuple(range(2, x[0].ndim)), keepdims=True),
     "GlobalMaxPool": lambda x, a: x[0].max(axis=tuple(range(2, x[0].ndim)), keepdims=True),
     "ReduceMax": _reduction(np.max),
-    "ReduceMean": _reduction(np.mean),
+    "ReduceMean": _reduction(_wide(np.mean)),
+    "ReduceMin": _reduction(np.min),
     "ReduceProd": _reduction(np.prod),
+    "ReduceSum": _reduction(_wide(np.sum)),
     "Pad": _pad,
     "Resize": lambda x, a: kernels.resize(x[0], x[2] if len(x) > 2 else None, a),
     "Transpose": lambda x, a: np.transpose(x[0], a.get("perm", tuple(reversed(range(x[0].ndim))))),
@@ -362,6 +374,13 @@ OPS: Mapping[str, Callable[[Arrays, Attributes], np.ndarray]] = {
     "Pow": lambda x, a: x[0] ** x[1],
     "Expand": lambda x, a: np.broadcast_to(x[0], np.broadcast_shapes(x[0].shape, tuple(int(d) for d in x[1]))),
     "Equal": lambda x, a: x[0] == x[1],
+    "Greater": lambda x, a: x[0] > x[1],
+    "Less": lambda x, a: x[0] < x[1],
+    "Not": lambda x, a: ~x[0],
+    "And": lambda x, a: x[0] & x[1],
+    "Or": lambda x, a: x[0] | x[1],
+    "Range": lambda x, a: np.arange(x[0].item(), x[1].item(), x[2].item(), x[0].dtype),
+    "Tile": lambda x, a: np.tile(x[0], x[1]),
     "Mod": lambda x, a: np.fmod(x[0], x[1]) if a.get("fmod", 0) else np.mod(x[0], x[1]),
     "Trilu": lambda x, a: (np.triu if a.get("upper", 1) else np.tril)(x[0], int(x[1]) if len(x) > 1 and x[1] is not None else 0),
     "Where": lambda x, a: np.where(x[0], x[1], x[2]),

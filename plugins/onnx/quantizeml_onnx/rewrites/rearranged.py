@@ -1,5 +1,6 @@
 """Pixels in other places: convolutions whose kernels hold a single one.
 
+    Pad(x; p)               a depthwise convolution of one pixel, pads p
     x[:, :, a::s, b::t]     a depthwise convolution, strides (s, t), the one at (a, b)
     SpaceToDepth(x; b)      a grouped one with a filter for each place of a b x b square, strides (b, b), then the channels in the operation's order
     DepthToSpace(x; b)      a transposed one, strides (b, b), each channel to its place
@@ -12,12 +13,23 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from . import pad
 from .graph import Dims, attribute, dims, ints
 from .model import Op, Proposal, Refusal, Rewrite
 from .pieces import unpadded
 
 WIDEST = 8
 """Edge of the largest kernel that stands for a slice: it multiplies by zeros."""
+
+
+def padded(node: ir.Node) -> Proposal | Refusal | None:
+    """The depthwise convolution of zeros around an image that no reader takes in."""
+    shape, found = _image(node.inputs[0]), pad.spatial(node)
+    if isinstance(found, Refusal) or pad.value(node) != 0:
+        return found if isinstance(found, Refusal) else Refusal(f"it pads with {pad.value(node)}, a convolution pads with 0")
+    if shape is None or not _read(node):
+        return None
+    return Proposal((node,), Op("Conv", (node.inputs[0], np.ones((shape[1], 1, 1, 1))), unpadded(groups=shape[1]) | {"pads": found}))
 
 
 def sliced(node: ir.Node) -> Proposal | Refusal | None:
@@ -84,6 +96,7 @@ def _read(node: ir.Node) -> bool:
     return bool(node.outputs[0].consumers())
 
 
+PAD = Rewrite("pad_to_convolution", padded, ("Pad",), last=True)
 SLICE = Rewrite("slice_to_convolution", sliced, ("Slice",), last=True)
 SPACE_TO_DEPTH = Rewrite("space_to_depth_to_convolution", gathered, ("SpaceToDepth",), last=True)
 DEPTH_TO_SPACE = Rewrite("depth_to_space_to_convolution", spread, ("DepthToSpace",), last=True)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from .graph import attribute, attributes, dims, is_constant, producer, stored
+from .graph import attribute, attributes, dims, is_constant, private, producer, stored
 from .model import Op, Proposal, Refusal, Rewrite
 
 
@@ -26,8 +26,8 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     weight = stored(node.inputs[1])
     columns = weight.reshape(len(weight), *(shape[p] for p in perm[1:]))
     restored = np.ascontiguousarray(columns.transpose(0, *(perm.index(i) for i in range(1, len(perm)))).reshape(weight.shape))
-    flat = Op("Flatten", (transpose.inputs[0],), {"axis": 1}, name=flatten.name or "", shape=(shape[0], math.prod(shape[1:])))
-    return Proposal((transpose, flatten, node), Op("Gemm", (flat, restored, *node.inputs[2:]), attributes(node)), extent="true")
+    flat = Op("Flatten", (transpose.inputs[0],), {"axis": 1}, name=flatten.name or "" if private(flatten.outputs[0]) else "", shape=(shape[0], math.prod(shape[1:])))
+    return Proposal((node,), Op("Gemm", (flat, restored, *node.inputs[2:]), attributes(node)), context=(transpose, flatten), extent="true")
 
 
 REWRITE = Rewrite("drop_transpose_before_dense", rewrite, ("Gemm",))
