@@ -124,7 +124,7 @@ class Pool:
 class Block:
     """One hardware layer: kind, edges, geometry, post-operations and arrays (float in a blueprint, integer in a program).
 
-    `inputs` and `output` are tensor names of the native graph. `pads` are top, left, bottom, right.
+    `inputs` and `output` are tensor names of the native graph. `pads` are top, left, bottom, right. `dilations` (conv2d, depthwise2d) are the distances of a kernel's taps.
     `perm` (kind `input`; see `matmul`) is the transposition from the native layout to channel-first.
     `probe` (table activations) is the native tensor between the accumulator and the table: its range sizes the table's index.
     """
@@ -138,6 +138,7 @@ class Block:
     groups: int = 1
     frames: int = 1
     window: int = 1
+    dilations: tuple[int, int] = (1, 1)
     flatten: bool = False
     perm: tuple[int, ...] = ()
     activation: Activation | None = None

@@ -68,8 +68,10 @@ def _axis_factors(extent: int, window: int, stride: int, begin: int, end: int) -
 
 
 def kernel_of(block: Block) -> Pair:
+    """Height and width that a convolution's window spans: (taps - 1) * dilation + 1."""
     assert block.weight is not None
-    return block.weight.shape[2], block.weight.shape[3]
+    high, wide = ((taps - 1) * apart + 1 for taps, apart in zip(block.weight.shape[2:], block.dilations, strict=True))
+    return high, wide
 
 
 def convolved_size(block: Block, size: Pair) -> Pair:

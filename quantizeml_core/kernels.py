@@ -17,7 +17,7 @@ from . import attention as attended
 from . import hardware_forms, layernorm, numerics, recurrence
 from .blocks import Block, Pool
 from .embedding import embed as embedded
-from .geometry import common_denominator
+from .geometry import common_denominator, kernel_of, output_size
 from .local_response import respond
 from .lookup import look_up
 from .numerics import Ints
@@ -228,13 +228,13 @@ def _convolve(block: Block, x: Ints) -> Ints:
     padded = _pad_channels(x, block)
     dtype = _carrier(weight, x)
     f, c, kh, kw = weight.shape
-    sh, sw = block.strides
-    h, w = (padded.shape[2] - kh) // sh + 1, (padded.shape[3] - kw) // sw + 1
+    (sh, sw), (dh, dw) = block.strides, block.dilations
+    h, w = output_size(padded.shape[2:], kernel_of(block), block.strides, (0, 0, 0, 0))
     source, kernel = padded.astype(dtype), weight.astype(dtype).reshape(block.groups, f // block.groups, c, kh, kw)
     acc = np.zeros((x.shape[0], block.groups, f // block.groups, h * w), dtype)
     for i in range(kh):
         for j in range(kw):
-            patch = source[:, :, i : i + sh * (h - 1) + 1 : sh, j : j + sw * (w - 1) + 1 : sw]
+            patch = source[:, :, i * dh : i * dh + sh * (h - 1) + 1 : sh, j * dw : j * dw + sw * (w - 1) + 1 : sw]
             acc += kernel[..., i, j] @ patch.reshape(x.shape[0], block.groups, c, h * w)
     return acc.reshape(x.shape[0], f, h, w).astype(np.int64)
 

@@ -22,6 +22,7 @@ from .blueprint import Blueprint
 from .calibration import MEAN_BITS
 from .entry import spread
 from .filters import folded_filters
+from .geometry import kernel_of
 from .numerics import Floats, Ints
 from .plan import Plan
 from .solve import Solution
@@ -71,8 +72,8 @@ class TapObserver:
         top, left, bottom, right = self.block.pads
         pad = np.reshape(self.block.arrays.get("pad_value", np.zeros(1)), (1, -1, 1, 1)).astype(x.dtype)
         padded = np.pad(x - pad, ((0, 0), (0, 0), (top, bottom), (left, right))) + pad
-        windows = np.lib.stride_tricks.sliding_window_view(padded, self.block.weight.shape[2:], axis=(2, 3))
-        windows = windows[:, :, :: self.block.strides[0], :: self.block.strides[1]]
+        (sh, sw), (dh, dw) = self.block.strides, self.block.dilations
+        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel_of(self.block), axis=(2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]
         height, width = windows.shape[2:4]
         sample, place = self._places(len(x), height * width)
         seen = windows[sample, :, place // width, place % width]

@@ -6,6 +6,7 @@ channel, w' = w * step_in, so acc_step is the step of w' alone, per filter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from .calibration import Range
 from .clearance import WIDER, products_are_clear
 from .errors import ModelError
 from .filters import folded_filters, of_filters
-from .geometry import common_denominator
+from .geometry import common_denominator, convolved_size
 from .layernorm import FRACTION
 from .numerics import Floats, Ints
 from .plan import LayerPlan, Plan
@@ -154,8 +155,10 @@ class _Solver:
         """The smallest step at which the weights fit their bits and the worst case fits the accumulator, finer than the output only by what it can hold."""
         source = self.formats[block.inputs[0]]
         step = np.concatenate([self.scheme.weight_step(w.reshape(len(w), -1), layer.weight_bits or 8) for _, w in folded_filters(block, source.step)])
-        bias, weighted = np.abs(block.arrays.get("bias", np.zeros(1))), step > 0
-        useful = self._target_step(block, layer) * area * 2.0 ** (OUTPUT_HEADROOM - layer.buffer_bits)
+        bias, target = np.abs(block.arrays.get("bias", np.zeros(1))), self._target_step(block, layer)
+        reach = np.concatenate([np.abs(w).reshape(len(w), -1).sum(axis=1) for _, w in folded_filters(block, source.step)]) * _furthest(source)
+        weighted = (step > 0) & (reach >= target / 2)  # what never moves the output has no bits to lose
+        useful = target * area * 2.0 ** (OUTPUT_HEADROOM - layer.buffer_bits)
         free = np.maximum(step, bias * 2.0**-BIAS_BITS)
         step = np.maximum(free, useful)
         step, limit = np.where(step > 0, step, EMPTY_STEP), (_furthest(source), layer.buffer_bits)
@@ -354,9 +357,4 @@ def _grid(block: Block, from_saturation: bool) -> str:
 
 def convolution_area(block: Block, shape: tuple[int | None, ...]) -> int:
     """Number of pixels of a convolution's output: what a global average divides by."""
-    assert block.weight is not None
-    size = 1
-    for axis in (0, 1):
-        extent = int(shape[2 + axis] or 0) + block.pads[axis] + block.pads[axis + 2]
-        size *= (extent - block.weight.shape[2 + axis]) // block.strides[axis] + 1
-    return size
+    return math.prod(convolved_size(block, (int(shape[2] or 0), int(shape[3] or 0))))

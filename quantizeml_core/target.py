@@ -23,6 +23,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "concat": "concatenates tensors along the channels",
     "conv2d.groups": "runs a convolution of several groups",
     "conv_transpose2d": "runs a transposed convolution",
+    "dilation": "runs convolutions whose taps lie apart",
     "dense.table": "applies a table after a dense layer",
     "depthwise2d": "runs a depthwise convolution as a block of its own",
     "depthwise2d.pointwise": "runs a depthwise convolution of one pixel",

@@ -279,9 +279,6 @@ CONSTANT, BOUNDS = "only a constant can be quantized", "only a lower bound of 0 
 
 
 @pytest.mark.parametrize("body, inputs, message", [
-    ("y = Conv<dilations=[2,2]>(x, w)", IMAGE, f"(Conv): {NEAREST}{C} refuses it: its dilations are (2, 2), only 1 can be quantized."),
-    ("y = Conv<dilations=[2,2], group=4>(x, wd)", MIXED,
-     f"(Conv): {NEAREST}{DW} refuses it: its dilations are (2, 2), only 1 can be quantized."),
     ("y = Conv(x, w1d)", "float[N,3,8] x",
      f"(Conv): {NEAREST}{C} refuses it: it is a 1-D convolution, only 2-D ones (N, C, H, W) can be quantized."),
     ("y = Conv<auto_pad=\"SAME_UPPER\">(x, w)", IMAGE,

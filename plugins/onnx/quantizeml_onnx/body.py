@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,6 +110,16 @@ def looked_up(source: str, target: str, bias: list[str] | None = None) -> list[s
     ]
 
 
+def is_dilated(block: Block) -> bool:
+    return block.dilations != (1, 1)
+
+
+def geometry(block: Block, pads: Sequence[int]) -> str:
+    """Attributes of a convolution, those of its node and its pads."""
+    apart = "dilations: ints = @dilations, " if is_dilated(block) else ""
+    return f"strides: ints = @strides, {apart}pads = [{', '.join(map(str, pads))}]"
+
+
 def attribute_names(block: Block) -> tuple[str, ...]:
     pooled = POOL_ATTRIBUTES if block.pool and block.pool.kind == "max" else ()
-    return ("strides", *pooled)
+    return ("strides", *(("dilations",) if is_dilated(block) else ()), *pooled)

@@ -11,7 +11,7 @@ import numpy as np
 
 from quantizeml_core import numerics
 from quantizeml_core.blocks import ENTRIES, Block
-from quantizeml_core.geometry import output_size, same_pads
+from quantizeml_core.geometry import kernel_of, output_size, same_pads
 from quantizeml_core.program import Program
 from quantizeml_core.report.findings import Finding
 from quantizeml_core.target import Target
@@ -69,7 +69,7 @@ def _graph(program: Program) -> Iterator[tuple[str, str, str]]:
 def _geometry(program: Program, block: Block) -> Iterator[tuple[str, str, str]]:
     if block.kind not in ("conv2d", "depthwise2d"):
         return
-    kernel = block.arrays["weight"].shape[2:]
+    kernel = kernel_of(block)
     if kernel[0] != kernel[1] or block.strides[0] != block.strides[1]:
         yield block.name, f"kernel {kernel} with strides {block.strides} is not square", "Use square kernels and strides"
     height, width = (int(s or 0) for s in program.shapes[block.inputs[0]][2:4])

@@ -114,6 +114,7 @@ def reasons(program: Program, block: Block) -> tuple[str, ...]:
         "an addition with an activation": block.kind == "add" and block.activation is not None,
         "a table after a dense layer": block.kind == "dense" and "table" in block.arrays,
         "pooling after a depthwise convolution": block.kind == "depthwise2d" and block.pool is not None,
+        "a dilated convolution": block.dilations != (1, 1),
         "a grouped convolution": block.kind == "conv2d" and block.groups != 1,
         "a padding value on a signed input": "pad_value" in block.arrays and not _reads_input(program, block),
         f"a {fmt.bits}-bit output": fmt.bits not in (8, 32),

@@ -10,7 +10,7 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
 from . import pairs, tails
-from .body import Body, activation, after_pool, attribute_names, biased, looked_up, padded_range, partial_sums, reach, unsigned, wide_bias
+from .body import Body, activation, after_pool, attribute_names, biased, geometry, looked_up, padded_range, partial_sums, reach, unsigned, wide_bias
 from .unchanged import unchanged
 
 LONGEST_TWIN = 1024
@@ -75,8 +75,7 @@ def _fast_conv(program: Program, block: Block) -> Body:
     if restore:
         lines += _shifted_bias(restore, "bias" in block.arrays)
     lines += _risen(bias) if rises else []
-    attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, pads))}], group = {block.groups}"
-    product, moved = _quantized(program, block, "W", attributes, "risen" if rises else bias)
+    product, moved = _quantized(program, block, "W", f"{geometry(block, pads)}, group = {block.groups}", "risen" if rises else bias)
     lines += [*product, *_max_pool(block, "q", "p"), *(LOWERED if rises else _clip_unsigned(program, block, "p"))]
     return Body(("raised" if rises else "fast") + key + moved + _range_key(program, block), tuple(lines), attribute_names(block))
 
@@ -129,7 +128,7 @@ def _twin_conv(program: Program, block: Block) -> Body:
         lines += [f"nb = Neg ({bias})", f"bb = Concat <axis = 0> ({bias}, nb)"]
     low, high = program.formats[block.output].range
     filters = len(block.arrays["weight"])
-    product, moved = _quantized(program, block, "ww", f"strides: ints = @strides, pads = [{', '.join(map(str, pads))}]", "bb" if bias else "")
+    product, moved = _quantized(program, block, "ww", geometry(block, pads), "bb" if bias else "")
     lines += [
         "nw = Neg (W)", "ww = Concat <axis = 0> (W, nw)", "m = Cast <to = 1> (Scale)", "ratio = Div (m, Shift)", "flat = Constant <value_ints = [-1]> ()",
         "r = Reshape (ratio, flat)", f"lift = Constant <value_float = {float(numerics.LIFT)!r}> ()",
@@ -146,8 +145,7 @@ def _twin_conv(program: Program, block: Block) -> Body:
 def _integer_conv(program: Program, block: Block, reason: str) -> Body:
     lines, zero, restore, pads, key = _conv_source(program, block)
     lines += ["wu = Cast <to = 2> (W)", "wz = Constant <value = uint8 {128}> ()", "w = Add (wu, wz)", f"xz = Constant <value = uint8 {{{zero}}}> ()"]
-    attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, pads))}], group = {block.groups}"
-    lines += [f"raw = ConvInteger <{attributes}> (u, w, xz, wz)"]
+    lines += [f"raw = ConvInteger <{geometry(block, pads)}, group = {block.groups}> (u, w, xz, wz)"]
     lines += _restored(restore, "raw", "mac")
     return _finished(program, block, "integer" + key + f"p{'_'.join(map(str, pads))}g{block.groups}", lines, reason)
 
@@ -193,8 +191,7 @@ def _rectified(block: Block, source: str, target: str) -> list[str]:
 
 def _float_conv(program: Program, block: Block, reason: str) -> Body:
     lines = ["xf = Cast <to = 1> (X)", "wf = Cast <to = 1> (W)"]
-    attributes = f"strides: ints = @strides, pads = [{', '.join(map(str, block.pads))}], group = {block.groups}"
-    lines += [f"mac = Conv <{attributes}> (xf, wf)"]
+    lines += [f"mac = Conv <{geometry(block, block.pads)}, group = {block.groups}> (xf, wf)"]
     return _finished(program, block, f"floatp{'_'.join(map(str, block.pads))}g{block.groups}", lines, reason, floating=True)
 
 
@@ -207,8 +204,8 @@ def transposed(program: Program, block: Block) -> Body:
                  f"mac = ConvTranspose <strides: ints = @strides, {grown}> (xf, wt)"]
         return _finished(program, block, f"float{_pads_key(block.pads)}", lines, "", floating=True)
     lines = [*_set_apart(program, block), *_turned_round(), "mac = ConvInteger (spaced, wp, xz, wz)"]
-    geometry = (*block.strides, *block.pads, *block.arrays["weight"].shape[2:])
-    key = ("signed" if program.input_range(block)[0] < 0 else "integer") + "x".join(map(str, program.shapes[block.inputs[0]][1:])) + _pads_key(geometry)
+    window = (*block.strides, *block.pads, *block.arrays["weight"].shape[2:])
+    key = ("signed" if program.input_range(block)[0] < 0 else "integer") + "x".join(map(str, program.shapes[block.inputs[0]][1:])) + _pads_key(window)
     return _finished(program, block, key, lines, "the sums of products may leave float32's 24 bits")
 
 

@@ -19,6 +19,7 @@ from quantizeml_core.names import Names
 from quantizeml_core.program import Format, Program
 
 from . import contract, functions, states
+from .body import is_dilated
 
 #: Storage type of each parameter, where it differs from the program's array.
 _DTYPES = {"bias": np.int32, "max_value": np.int32, "LUT_values": np.int32, "Xs": np.int32, "Ys": np.int32, "Scale": np.uint8, "ActScale": np.uint8,
@@ -91,6 +92,8 @@ def _attributes(program: Program, block: Block, call: contract.Call) -> dict[str
         return {"perm": list(block.perm or range(len(program.shapes[block.output])))}
     if "pads" in call.parameters or block.kind == "upsample2d":
         attributes["strides"] = list(block.strides)
+    if is_dilated(block):
+        attributes["dilations"] = list(block.dilations)
     if block.kind == "depthwise2d" or block.groups != 1:
         attributes["groups"] = block.groups
     if block.kind == "local_response":

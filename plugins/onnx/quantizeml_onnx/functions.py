@@ -31,7 +31,7 @@ from quantizeml_core.geometry import common_denominator
 from quantizeml_core.program import Program
 
 from . import addition, pairs, response, tails
-from .body import POOL_ATTRIBUTES, Body, activation, after_pool, biased, reach, unsigned
+from .body import POOL_ATTRIBUTES, Body, activation, after_pool, biased, is_dilated, reach, unsigned
 from .contract import OWN, Call
 from .convolution import conv, transposed
 
@@ -40,7 +40,8 @@ def body(program: Program, block: Block) -> Body:
     """The fastest body that is proven to give the program's integers, proven once: for the file, and for what is found to say of it."""
     known = _PROVEN.setdefault(program, {})
     if block.name not in known:
-        known[block.name] = BODIES[block.kind](program, block)
+        made = BODIES[block.kind](program, block)
+        known[block.name] = replace(made, overload=f"{made.overload}dilated") if is_dilated(block) else made
     return known[block.name]
 
 

@@ -54,7 +54,7 @@ def explicit_pads(view: OnnxView, node: Node) -> str | None:
 
 def convolution(view: OnnxView, node: Node) -> str | None:
     """Everything a convolution must be, whatever its groups."""
-    return first(view, node, constant_weights, two_dimensional, dilations, explicit_pads)
+    return first(view, node, constant_weights, two_dimensional, explicit_pads)
 
 
 def transposed(view: OnnxView, node: Node) -> str | None:

@@ -62,7 +62,8 @@ class _Reader:
         fmt = _format(tail, attributes, given, _KINDS[base], [formats[renamed.get(i, i)] for i in node.input if renamed.get(i, i) in formats])
         block = Block(
             node.name, _KINDS[base], tuple(renamed.get(i, i) for i, p in zip(node.input, names, strict=True) if p in ("X", "Y", "V")),
-            renamed.get(node.output[0], node.output[0]), strides=tuple(attributes.get("strides", (1, 1))), pads=tuple(int(pads[i]) for i in (2, 3, 6, 7)),
+            renamed.get(node.output[0], node.output[0]), strides=tuple(attributes.get("strides", (1, 1))),
+            dilations=tuple(attributes.get("dilations", (1, 1))), pads=tuple(int(pads[i]) for i in (2, 3, 6, 7)),
             groups=int(attributes.get("groups", 1)), frames=int(attributes.get("frames", 1)), window=int(attributes.get("window", 1)),
             flatten="Flatten" in tail, perm=tuple(attributes.get("perm", ())), activation=_activation(tail, attributes),
             pool=_pool(tail, attributes, _KINDS[base]), arrays=_arrays(given, fmt, "Scaled" in tail) | _zeros(attributes),

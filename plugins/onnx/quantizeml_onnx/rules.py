@@ -97,7 +97,7 @@ def _convolution(kind: str, target: Target, match: Match) -> Block | Miss:
     if refusal := guards.convolution(match.view, conv) or _unfit(kind, target, match) or _averages(target, match):
         return Miss(refusal)
     return Block(
-        conv.name, kind, match.inputs, match.output, strides=ints(conv, "strides", (1, 1)), pads=ints(conv, "pads", (0, 0, 0, 0)),
+        conv.name, kind, match.inputs, match.output, strides=ints(conv, "strides", (1, 1)), dilations=_dilations(match.view, conv), pads=ints(conv, "pads", (0, 0, 0, 0)),
         groups=conv.native.attributes.get_int("group", 1), arrays=_weights(match.view, conv), **_post(match),
     )
 
@@ -131,10 +131,17 @@ def _identity(target: Target, match: Match) -> Block | Miss:
     return Block(node.name, "conv2d", match.inputs, match.output, arrays={"weight": weight}, **_post(match))
 
 
+def _dilations(view: OnnxView, conv: Node) -> tuple[int, ...]:
+    """Distances of taps; one along an axis with a single tap."""
+    taps = np.shape(operand(view, conv, 1))[2:]
+    return tuple(d if n > 1 else 1 for d, n in zip(ints(conv, "dilations", (1,) * len(taps)), taps, strict=True))
+
+
 def _unfit(kind: str, target: Target, match: Match) -> str | None:
     """What the target, or one block, cannot do behind a convolution."""
     pool, table = _pool(match), match.find(*TABLES)
     needed = {
+        "dilation": match.nodes[0].op == "Conv" and _dilations(match.view, match.nodes[0]) != (1, 1),
         "depthwise2d": kind == "depthwise2d",
         "depthwise2d.pool": kind == "depthwise2d" and pool is not None,
         "activation.table": table is not None,

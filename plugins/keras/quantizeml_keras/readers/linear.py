@@ -13,8 +13,9 @@ from .steps import Step, activated, array, bias, dilated, pair, window
 
 
 def _conv2d(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
-    kernel = dilated(array(layer.kernel), layer.dilation_rate)
-    groups = layer.groups
+    kernel, groups = dilated(array(layer.kernel), layer.dilation_rate), layer.groups
+    if isinstance(kernel, str):
+        return kernel
     if groups > 1 and kernel.shape[2] == 1:
         return _depthwise_steps(layer, shapes[0], kernel.reshape(*kernel.shape[:2], groups, -1))
     attributes = {"kernel": kernel, "bias": bias(layer), "groups": groups}
@@ -31,7 +32,8 @@ def _padded_conv2d(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step]
 
 
 def _depthwise(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
-    return _depthwise_steps(layer, shapes[0], dilated(array(layer.kernel), layer.dilation_rate))
+    kernel = dilated(array(layer.kernel), layer.dilation_rate)
+    return kernel if isinstance(kernel, str) else _depthwise_steps(layer, shapes[0], kernel)
 
 
 def _depthwise_steps(layer: Any, shape: Shape, kernel: np.ndarray) -> list[Step] | str:
@@ -40,6 +42,8 @@ def _depthwise_steps(layer: Any, shape: Shape, kernel: np.ndarray) -> list[Step]
 
 def _separable(layer: Any, call: Any, shapes: Sequence[Shape]) -> list[Step] | str:
     depthwise = dilated(array(layer.depthwise_kernel), layer.dilation_rate)
+    if isinstance(depthwise, str):
+        return depthwise
     found = window(layer, shapes[0], depthwise.shape[:2])
     if isinstance(found, str):
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,11 +56,17 @@ def activated(steps: list[Step], layer: Any) -> list[Step]:
     return steps + [Step(op, attributes, shape, "activation") for op, attributes in found]
 
 
-def dilated(kernel: np.ndarray, rate: Any) -> np.ndarray:
-    """The kernel with zeros between its taps: a dilated convolution is that of the dilated kernel."""
-    down, across = pair(rate)
-    height, width = kernel.shape[:2]
-    out = np.zeros(((height - 1) * down + 1, (width - 1) * across + 1, *kernel.shape[2:]), kernel.dtype)
+LARGEST = 1 << 26
+"""Numbers a kernel may have."""
+
+
+def dilated(kernel: np.ndarray, rate: Any) -> np.ndarray | str:
+    """The kernel with zeros between its taps: a dilated convolution is that of the dilated kernel. What it would be where that is too large."""
+    (down, across), (height, width) = pair(rate), kernel.shape[:2]
+    shape = ((height - 1) * down + 1, (width - 1) * across + 1, *kernel.shape[2:])
+    if math.prod(shape) > LARGEST:
+        return f"its kernel of {shape[0]}x{shape[1]} pixels would have {math.prod(shape)} numbers"
+    out = np.zeros(shape, kernel.dtype)
     out[::down, ::across] = kernel
     return out
 

@@ -67,7 +67,7 @@ def conv(g: Graph, block: Block) -> bool:
     last = [g.constant(f"{block.name}/bias", np.broadcast_to(bias, (len(block.arrays["weight"]),)).astype(np.int32))] if np.any(bias) else []
     one = g.scalar(1, np.float32)
     y = g.product("QLinearConv", block.name, kernel, _top(g, block), lambda w, wz: (x, one, zero, w, ratio, wz, one, zero_out, *last), groups=block.groups,
-                  group=block.groups, strides=list(block.strides), pads=list(pads))
+                  group=block.groups, strides=list(block.strides), pads=list(pads), **({"dilations": list(block.dilations)} if body.is_dilated(block) else {}))
     _finish(g, block, _pooled(g, block, y), reach)
     return True
 

@@ -65,7 +65,7 @@ BUILTIN_REWRITES: tuple[Rewrite, ...] = (
     flatten.REWRITE,
     auto_pad.REWRITE,
     pad.REWRITE,
-    dilation.REWRITE,
+    dilation.TRANSPOSED,
     dense_transposed.REWRITE,
     einsum.REWRITE,
     gemm.MATMUL,
@@ -127,6 +127,7 @@ def rewrites_for(capabilities: Collection[str]) -> tuple[Rewrite, ...]:
         *BUILTIN_REWRITES,
         *((lone_normalization.REWRITE,) if "depthwise2d.pointwise" in capabilities else ()),
         *(() if "add.activation" in capabilities else (identity_conv.REWRITE,)),
+        *(() if "dilation" in capabilities else (dilation.REWRITE,)),
     )
 
 
