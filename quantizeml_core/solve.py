@@ -156,8 +156,8 @@ class _Solver:
         source = self.formats[block.inputs[0]]
         step = np.concatenate([self.scheme.weight_step(w.reshape(len(w), -1), layer.weight_bits or 8) for _, w in folded_filters(block, source.step)])
         bias, target = np.abs(block.arrays.get("bias", np.zeros(1))), self._target_step(block, layer)
-        reach = np.concatenate([np.abs(w).reshape(len(w), -1).sum(axis=1) for _, w in folded_filters(block, source.step)]) * _furthest(source)
-        weighted = (step > 0) & (reach >= target / 2)  # what never moves the output has no bits to lose
+        most = step * numerics.qmax(layer.weight_bits or 8) * block.weight[0].size * _furthest(source)
+        weighted = (step > 0) & (most >= target / 2)  # what never moves the output has no bits to lose
         useful = target * area * 2.0 ** (OUTPUT_HEADROOM - layer.buffer_bits)
         free = np.maximum(step, bias * 2.0**-BIAS_BITS)
         step = np.maximum(free, useful)

@@ -52,6 +52,8 @@ CASES: dict[str, tuple[str, str, str, dict[str, np.ndarray]]] = {
     "a dead tensor": (IMAGE, f"{W}, float[8] b, float[8,8,3,3] u, float[8] a", f"c = Conv<pads=[1,1,1,1]>(x, w, b) r = Relu(c) d = Conv<pads=[1,1,1,1]>(r, u, a) e = Conv(x, w)"
                       " f = Conv<pads=[1,1,1,1]>(e, u) g = MaxPool<kernel_shape=[3,3]>(d) y = Add(g, f)", arrays(b=np.full(8, -99.0))),
     "a dead channel": (IMAGE, W, f"{CONV} r = Relu(c) y = MaxPool<kernel_shape=[2,2]>(r)", arrays(w=np.concatenate([np.zeros((1, 3, 3, 3)), np.ones((7, 3, 3, 3))]))),
+    "a filter as good as dead": (IMAGE, f"{W}, float[8] b, {V}", "c = Conv<pads=[1,1,1,1]>(x, w, b) r = Relu(c) y = Conv(r, v)",
+                                 arrays(w=np.random.default_rng(1).normal(size=(8, 3, 3, 3)) * np.array([1e-34, *[0.3] * 7]).reshape(8, 1, 1, 1), b=[1e-32, *[0.1] * 7])),
     "a gate": (IMAGE, f"{W}, float[8,8,1,1] u", f"{CONV} p = GlobalAveragePool(c) e = Conv(p, u) q = HardSigmoid<alpha=0.2, beta=0.5>(e) y = Mul(c, q)", {}),
     "branches at the input": (IMAGE, f"{W}, float[8,3,1,1] u", f"{CONV} d = Conv(x, u) s = Add(c, d) y = Relu(s)", {}),
     "a sum of three": (IMAGE, f"{W}, float[8,3,1,1] u, float[8,3,1,1] t", f"{CONV} d = Conv(x, u) e = Conv(x, t) y = Sum(c, d, e)", {}),
