@@ -96,7 +96,8 @@ def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tu
 
     This is what onnxruntime's QLinearConv computes (ties to even, products rounded to 24 bits). With `offset`, the question is about
     floor(float32(acc - bias) * float32(M * 2^-f) + offset), the offset holding the bias and the half that rounds up.
-    All are monotone steps, so it is enough to look at both sides of every boundary: a proof, not a sample.
+    All are monotone steps, so it is enough to look at both sides of every boundary, at the end of the reach where one side lies beyond it (float32 may carry that
+    end across a boundary that no accumulator reaches): a proof, not a sample.
 
     Arguments:
         multiplier, shift: (F,), f >= 1 (left shifts answer False).
@@ -107,16 +108,24 @@ def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tu
     at = step_boundaries(multiplier, shift, low, high)
     y = np.arange(low + 1, high + 1)
     scale = multiplier_value(multiplier, shift).astype(np.float32)[..., None]
-    low_acc, high_acc = (np.asarray(r, np.int64)[..., None] for r in reach)
-    raw = at if bias is None else at - bias[..., None]
 
     def rounded(acc: Ints) -> NDArray[np.float32]:
-        product = acc.astype(np.float32) * scale
+        product = (acc if bias is None else acc - bias[..., None]).astype(np.float32) * scale
         return np.rint(product) if offset is None else np.floor(product + offset[..., None])
 
-    above, below = rounded(raw) >= y, rounded(raw - 1) < y
-    fine = (above | (at > high_acc) | (at < low_acc)) & (below | (at - 1 > high_acc) | (at - 1 < low_acc))
-    return fine.all(axis=-1) & (shift >= 1)
+    return _steps_at(at, y, reach, rounded) & (shift >= 1)
+
+
+def _steps_at(at: Ints, y: Ints, reach: tuple[ArrayLike, ArrayLike], rounded: Callable[[Ints], NDArray[np.float32]], skipped: Ints | int = 0) -> NDArray[np.bool_]:
+    """Does a monotone function reach y exactly at `at`, for every boundary, as far as accumulators occur?
+
+    Arguments:
+        at: (F, boundaries); y: (boundaries,).
+        skipped: 1 where the accumulator at the boundary itself may stay below it.
+    """
+    low, high = (np.asarray(r, np.int64)[..., None] for r in reach)
+    first, last = np.maximum(at + skipped, low), np.minimum(at - 1, high)
+    return (((rounded(first) >= y) | (first > high)) & ((rounded(last) < y) | (last < low))).all(axis=-1)
 
 
 def float32_ratios(multiplier: Ints, shift: Ints, low: int, high: int, reach: tuple[ArrayLike, ArrayLike]) -> NDArray[np.float32]:
@@ -140,11 +149,12 @@ def _agrees_but_ties(multiplier: Ints, shift: Ints, low: int, high: int, reach: 
     at = step_boundaries(multiplier, shift, low, high)
     y = np.arange(low + 1, high + 1)
     m, f = np.asarray(multiplier)[:, None], np.maximum(shift, 1)[:, None]
-    low_acc, high_acc = (np.asarray(r, np.int64)[:, None] for r in reach)
     tie = (at * m == (2 * y - 1) << (f - 1)) & (at < 0)
-    above, below = (np.rint(a.astype(np.float32) * ratio[:, None]) for a in (at, at - 1))
-    outside = [(a > high_acc) | (a < low_acc) for a in (at, at - 1)]
-    return (((above >= y) | tie | outside[0]) & ((below < y) | outside[1])).all(axis=-1) & (shift >= 1)
+    return _steps_at(at, y, reach, _nearest(ratio[:, None]), tie.astype(np.int64)) & (shift >= 1)
+
+
+def _nearest(ratio: NDArray[np.float32]) -> Callable[[Ints], NDArray[np.float32]]:
+    return lambda acc: np.rint(acc.astype(np.float32) * ratio)
 
 
 #: Factors that move a float32 ratio by one or two units in its last place: ties go up, or down, nothing else changes.
@@ -164,8 +174,8 @@ def float32_halves_agree(multiplier: Ints, shift: Ints, low: int, high: int, rea
     f, m = np.maximum(shift, 1)[:, None], np.maximum(multiplier, 1)[:, None]
     ratio = multiplier_value(multiplier, shift).astype(np.float32)[:, None]
     up, down = np.arange(1, high + 1), np.arange(1, -low + 1)
-    rising = _steps_at(step_boundaries(multiplier, shift, 0, high), up, ratio * LIFT, reach[1])
-    falling = _steps_at(((2 * down - 1) << (f - 1)) // m + 1, down, ratio * DROP, -reach[0])
+    rising = _steps_at(step_boundaries(multiplier, shift, 0, high), up, (0 * reach[1], reach[1]), _nearest(ratio * LIFT))
+    falling = _steps_at(((2 * down - 1) << (f - 1)) // m + 1, down, (0 * reach[0], -reach[0]), _nearest(ratio * DROP))
     return rising & falling & (shift >= 1)
 
 
@@ -189,13 +199,6 @@ def float32_raised_agree(multiplier: Ints, shift: Ints, reach: tuple[Ints, Ints]
     higher = (reach[0] + gained, reach[1] + gained)
     inside = np.maximum(-higher[0], higher[1]) < 2**31
     return _agrees_but_ties(multiplier, shift, 0, 255, higher, ratio) & (gained > 0) & inside
-
-
-def _steps_at(at: Ints, y: Ints, scale: NDArray[np.float32], furthest: Ints) -> NDArray[np.bool_]:
-    """Does rint(float32(a) * scale) reach y exactly at `at`, for every boundary up to `furthest`?"""
-    above = np.rint(at.astype(np.float32) * scale) >= y
-    below = np.rint((at - 1).astype(np.float32) * scale) < y
-    return ((above & below) | (at > furthest[:, None])).all(axis=-1)
 
 
 #: Which multipliers a block may want: every one, or those that onnxruntime's QLinearConv reproduces on a ReLU output, on a signed one as two halves, or on a signed one

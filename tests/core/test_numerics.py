@@ -7,7 +7,7 @@ from math import floor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from quantizeml_core import numerics
@@ -36,6 +36,24 @@ def test_float32_agrees_is_a_proof(multiplier: int, shift: int, acc: int) -> Non
     law = numerics.requantize(np.array([acc]), m, f, 0, 127)
     float32 = np.clip(np.rint(np.float32(acc) * np.float32(multiplier * 2.0**-shift)), 0, 127)
     assert int(law[0]) == int(float32)
+
+
+@given(st.integers(128, 255), st.integers(18, 28), st.integers(-128, 127), st.integers(-9, 9), st.integers(0, 8), st.booleans())
+@example(253, 27, 127, -2, 0, True).via("a filter of a bias alone, beside a boundary that it never crosses")
+@example(253, 27, 127, 4, 0, False)
+def test_the_proofs_hold_at_the_ends_of_the_reach(multiplier: int, shift: int, output: int, near: int, width: int, affine: bool) -> None:
+    """Accumulators beyond 2^24 are rounded themselves. Exhaustive: a proof says yes only where float32 gives the law on all that is reached."""
+    m, f, half = np.array([multiplier]), np.array([shift]), np.array([0.5], np.float32)
+    low = ((2 * output - 1) << shift - 1) // multiplier + near
+    acc, reach = np.arange(low, low + width + 1), (np.array([low]), np.array([low + width]))
+    law, scaled = numerics.requantize(acc, m, f, -128, 127), acc.astype(np.float32) * np.float32(multiplier * 2.0**-shift)
+    rounded = np.floor(scaled + half) if affine else np.rint(scaled)
+    if numerics.float32_agrees(m, f, -128, 127, reach, half if affine else None)[0]:
+        assert np.array_equal(law, np.clip(rounded, -128, 127))
+    ratio = numerics.float32_ratios(m, f, -128, 127, reach)[0]
+    if not np.isnan(ratio):
+        tie = (acc < 0) & (acc * multiplier % 2**shift == 2 ** (shift - 1))
+        assert np.array_equal(law[~tie], np.clip(np.rint(acc.astype(np.float32) * ratio), -128, 127)[~tie])
 
 
 def test_float32_differs_where_the_proof_says_no() -> None:
