@@ -68,6 +68,8 @@ CASES: dict[str, tuple[str, str, str, dict[str, np.ndarray]]] = {
     "a transposed convolution of groups, dilated": (IMAGE, f"{W}, float[8,2,3,3] u",
         f"{CONV} r = Relu(c) y = ConvTranspose<group=4, dilations=[2,1], strides=[2,2], pads=[1,0,1,1], output_padding=[1,0]>(r, u)", {}),
     "a normalized concatenation": (IMAGE, f"{W}, float[4,3,3,3] u", f"{CONV} d = Conv<pads=[1,1,1,1]>(x, u) k = Concat<axis=1>(c, d) y = LRN<size=3, alpha=0.1>(k)", {}),
+    "a concatenation, normalized pixel by pixel": (IMAGE, f"{W}, float[4,3,3,3] u, float[12] g, float[12] o, float[5,12,1,1] v",
+        f"{CONV} d = Conv<pads=[1,1,1,1]>(x, u) k = Concat<axis=1>(c, d) t = Transpose<perm=[0,2,3,1]>(k) n = LayerNormalization(t, g, o) z = Transpose<perm=[0,3,1,2]>(n) y = Conv(z, v)", {}),
     "a square": (IMAGE, f"{W}, {V}, float t", f"{CONV} p = Pow(c, t) y = Conv(p, v)", arrays(t=2)),
     "the maximum of an image": (IMAGE, f"{W}, {V}", f"{CONV} m = GlobalMaxPool(c) y = Conv(m, v)", {}),
     "enlarged, bilinear, twice": (IMAGE, f"{W}, {V}, float[4] s", f'{CONV} r = Relu(c) u = Resize<mode="linear">(r, , s) y = Conv(u, v)', arrays(s=[1, 1, 2, 2])),
