@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import numerics
 from .align import align
@@ -34,6 +35,8 @@ FAST_COST = 1.18
 PREFERRED: Mapping[str, tuple[str, ...]] = {
     numerics.ANY: (), numerics.RELU: (numerics.RELU, numerics.TIED), numerics.SIGNED: (numerics.SIGNED, numerics.TIED), numerics.POWERS: (numerics.POWERS,),
 }
+#: Below this ratio a preferred multiplier may cost anything: an accumulator of so fine a step loses nothing that the output's rounding would show.
+FINE = 2.0**-11.7
 #: What else than FAST_COST a grid may cost: depthwise kernels, of few taps, have weights finer than they need, and in front of a
 #: local response normalization a bit of the output is worth more (`blocks.may_saturate`).
 COSTS: Mapping[str, float] = {numerics.POWERS: 2.0}
@@ -100,13 +103,15 @@ class Exact:
         return least_error_step(weight, widest, numerics.qmax(bits)) if bits <= SEARCHED else widest
 
     def free(self, acc_step: Floats, need: Floats, grid: str) -> Choice:
-        """The smallest output step on the grid that is at least `need`."""
-        m, f = _preferred(numerics.multiplier_at_most, acc_step / need, grid, (1 / FAST_COST, 1 + 1e-9))
-        return Choice(acc_step, acc_step / numerics.multiplier_value(m, f), m, f)
+        """The smallest output step on the grid that is at least `need`; where accumulators are FINE, that step itself, and coarser ones."""
+        m, f, _ = _preferred(numerics.multiplier_at_most, acc_step / need, grid, (1 / FAST_COST, 1 + 1e-9))
+        up, down, quick = _preferred(numerics.multiplier_at_least, acc_step / need, grid, (1 - 1e-9, 0.0))
+        wider = numerics.multiplier_value(up, down) * need
+        return Choice(np.where(quick, wider, acc_step), np.where(quick, need, acc_step / numerics.multiplier_value(m, f)), np.where(quick, up, m), np.where(quick, down, f))
 
     def given(self, acc_step: Floats, step: Floats, grid: str) -> Choice:
         """The smallest accumulator step, at least `acc_step`, that reaches `step` exactly."""
-        m, f = _preferred(numerics.multiplier_at_least, acc_step / step, grid, (1 - 1e-9, COSTS.get(grid, FAST_COST)))
+        m, f, _ = _preferred(numerics.multiplier_at_least, acc_step / step, grid, (1 - 1e-9, COSTS.get(grid, FAST_COST)))
         value = numerics.multiplier_value(m, f)
         return Choice(step * value, np.broadcast_to(step, value.shape), m, f)
 
@@ -143,15 +148,16 @@ class Reference:
         return Choice(acc_step, step, m, f + np.log2(step).astype(np.int64))
 
 
-def _preferred(find: Callable[[Floats, str], tuple[Ints, Ints]], ratio: Floats, grid: str, cost: tuple[float, float]) -> tuple[Ints, Ints]:
-    """M and f, each of the first preferred grid whose M 2^-f lies within the two ends of `cost`, as shares of the ratio; else the one that `find` gives among all."""
-    m, f = find(ratio, numerics.ANY)
+def _preferred(find: Callable[[Floats, str], tuple[Ints, Ints]], ratio: Floats, grid: str, cost: tuple[float, float]) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    """M and f, each of the first preferred grid whose M 2^-f lies within the two ends of `cost`, as shares of the ratio, or under FINE; else the one that `find` gives
+    among all. And which are preferred."""
+    (m, f), found = find(ratio, numerics.ANY), np.zeros(np.shape(ratio), np.bool_)
     for wanted in reversed(PREFERRED[grid]):
         quick = find(ratio, wanted)
         value = numerics.multiplier_value(*quick)
-        cheap = (value >= ratio * cost[0]) & (value <= ratio * cost[1])
-        m, f = np.where(cheap, quick[0], m), np.where(cheap, quick[1], f)
-    return m, f
+        cheap = (value >= ratio * cost[0]) & (value <= np.maximum(ratio * cost[1], FINE))
+        m, f, found = np.where(cheap, quick[0], m), np.where(cheap, quick[1], f), found | cheap
+    return m, f, found
 
 
 def common_zero(low: Floats, high: Floats, step: Floats, zero_point: Ints) -> tuple[Floats, Ints]:

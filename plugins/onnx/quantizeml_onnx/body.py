@@ -13,7 +13,6 @@ from quantizeml_core.program import Program
 from quantizeml_core.solve import convolution_area
 
 
-HALF_TABLE = 1024
 POOL_ATTRIBUTES = ("pool_size", "pool_strides", "pool_pads")
 
 
@@ -79,35 +78,12 @@ def wide_bias(rank: int) -> list[str]:
 
 
 def activation(block: Block, source: str, target: str) -> list[str]:
-    """ReLU, clipped ReLU or table on int32 accumulators."""
-    if "table" in block.arrays:
-        return looked_up(source, target)
+    """ReLU or clipped ReLU on int32 accumulators."""
     if block.activation is None:
         return [f"{target} = Identity ({source})"]
     if "bound" not in block.arrays:
         return [f"{target} = Relu ({source})"]
     return [f"{target}0 = Relu ({source})", f"{target} = Min ({target}0, max_value)"]
-
-
-def looked_up(source: str, target: str, bias: list[str] | None = None) -> list[str]:
-    """int32 entries of the table for whole numbers of any type: floor(source r + o) in float64, o = bias r + 0.5.
-
-    The index begins at nothing rather than at -1024, so that a Cast rounds it down, and the halves of the table change places. One row of numbers is looked up by
-    GatherElements in a quarter of Gather's time.
-
-    Arguments:
-        bias: lines that make `bw`, shaped as the source.
-    """
-    offset = [*bias, "ib = Cast <to = 11> (bw)", "it = Mul (ib, ir)", "io = Add (it, ih)"] if bias else ["io = Identity (ih)"]
-    return [
-        f"ia = Cast <to = 11> ({source})", "im = Cast <to = 11> (ActScale)", "is = Cast <to = 11> (ActShift)", "ir = Div (im, is)", "ix = Mul (ia, ir)",
-        f"ih = Constant <value = double {{{HALF_TABLE}.5}}> ()", *offset, "iy = Add (ix, io)", "ilo = Constant <value = double {0.0}> ()",
-        f"ihi = Constant <value = double {{{2 * HALF_TABLE - 1}.0}}> ()", "ic = Clip (iy, ilo, ihi)", "index = Cast <to = 6> (ic)",
-        "i0 = Constant <value_ints = [0]> ()", f"i1 = Constant <value_ints = [{HALF_TABLE}]> ()", f"i2 = Constant <value_ints = [{2 * HALF_TABLE}]> ()",
-        "ineg = Slice (LUT_values, i1, i2)", "ipos = Slice (LUT_values, i0, i1)", "entries = Concat <axis = 0> (ineg, ipos)",
-        "ishape = Shape (index)", "irow = Constant <value_ints = [-1]> ()", "iflat = Reshape (index, irow)", "found = GatherElements (entries, iflat)",
-        f"{target} = Reshape (found, ishape)",
-    ]
 
 
 def is_dilated(block: Block) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from onnx import helper
 
@@ -9,8 +11,8 @@ from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
 
-from . import pairs, tails
-from .body import Body, activation, after_pool, attribute_names, biased, geometry, looked_up, padded_range, partial_sums, reach, unsigned, wide_bias
+from . import pairs, tables, tails
+from .body import Body, activation, after_pool, attribute_names, biased, geometry, padded_range, partial_sums, reach, unsigned
 from .unchanged import unchanged
 
 LONGEST_TWIN = 1024
@@ -241,21 +243,51 @@ def _finished(program: Program, block: Block, key: str, lines: list[str], reason
     span, largest = after_pool(block, program, reach(program, block)), block.pool is not None and block.pool.kind == "max"
     direct = block.activation is None and (block.pool is None or largest and floating)
     end = tails.tail(block, span, may_take_bias=direct)
+    if direct and floating and block.kind != "conv_transpose2d" and not _folds_exactly(program, block, "multiplier", "shift"):
+        end = replace(end, affine=False, biased=False)
     if direct and (end.biased or "bias" not in block.arrays):
         return Body(key + end.key, (*lines, *_max_pool(block, "mac", "top"), *end.lines("top", "Z", floating)), attribute_names(block), reason)
     if "table" in block.arrays:
-        lines += looked_up("mac", "act", wide_bias(rank=4) if "bias" in block.arrays else None)
-    else:
-        lines += ["whole = Cast <to = 6> (mac)"] if floating else ["whole = Identity (mac)"]
-        lines += [*biased(block, "whole", "sum", rank=4), *activation(block, "sum", "act")]
+        return _looked_up(program, block, key, lines, reason, floating)
+    lines += ["whole = Cast <to = 6> (mac)"] if floating else ["whole = Identity (mac)"]
+    lines += [*biased(block, "whole", "sum", rank=4), *activation(block, "sum", "act")]
     if block.pool and block.pool.kind == "gap":
-        lines += [*_wide(program, block), "axes = Constant <value_ints = [2, 3]> ()", "acc = ReduceSum <keepdims = 1> (wide_act, axes)",
-                  *end.lines("acc", "Z")]
+        lines += _summed(program, block, end)
     elif block.pool:
         lines += [*end.lines("act", "q"), *_max_pool(block, "q", "Z")]
     else:
         lines += end.lines("act", "Z")
     return Body(key + end.key, tuple(lines), attribute_names(block), reason)
+
+
+def _looked_up(program: Program, block: Block, key: str, lines: list[str], reason: str, floating: bool) -> Body:
+    """Accumulators to the output through a table; what is averaged goes through its entries."""
+    averaged = block.pool is not None
+    found = tables.lookup(block, reach(program, block), "bias" in block.arrays, averaged)
+    if floating and found.affine and not _folds_exactly(program, block, "table_multiplier", "table_shift"):
+        key += "u"
+        lines += [f"{n} = Constant <value_float = {end * float(numerics.FLOAT32_EXACT)}> ()" for n, end in (("least", -1), ("most", 1))]
+        lines += ["sums = Clip (mac, least, most)"]  # changes nothing, and keeps what follows out of the convolution
+    else:
+        lines += ["sums = Identity (mac)"]
+    lines += found.lines("sums", "act" if averaged else "Z", floating)
+    if not averaged:
+        return Body(key + found.key, tuple(lines), attribute_names(block), reason)
+    end = tails.tail(block, after_pool(block, program, reach(program, block)))
+    return Body(key + found.key + end.key, (*lines, *_summed(program, block, end)), attribute_names(block), reason)
+
+
+def _summed(program: Program, block: Block, end: tails.Tail) -> list[str]:
+    return [*_wide(program, block), "axes = Constant <value_ints = [2, 3]> ()", "acc = ReduceSum <keepdims = 1> (wide_act, axes)", *end.lines("acc", "Z")]
+
+
+def _folds_exactly(program: Program, block: Block, multiplier: str, shift: str) -> bool:
+    """Whether a float32 Conv into which onnxruntime folds the ratio and the bias still sums exactly: whole multiples of M's last bit times 2^-f, below 2^24 of them."""
+    weight = np.abs(block.arrays["weight"].astype(np.int64)).reshape(len(block.arrays["weight"]), -1).sum(axis=1)
+    m, f = (tails.per_filter(block.arrays.get(name, np.ones(1)), weight) for name in (multiplier, shift))
+    furthest = weight * max(map(abs, program.input_range(block))) + np.abs(block.arrays.get("bias", np.zeros(1)))
+    units = np.maximum(np.exp2(f) / np.maximum(m & -m, 1), 2)  # the half that rounds up is one too
+    return bool(((furthest * numerics.multiplier_value(m, f) + 0.5) * units < numerics.FLOAT32_EXACT).all())
 
 
 def _conv_source(program: Program, block: Block) -> tuple[list[str], int, int, tuple[int, ...], str]:

@@ -30,7 +30,7 @@ from quantizeml_core.blocks import Block
 from quantizeml_core.geometry import common_denominator
 from quantizeml_core.program import Program
 
-from . import addition, pairs, response, tails
+from . import addition, pairs, response, tables, tails
 from .body import POOL_ATTRIBUTES, Body, activation, after_pool, biased, is_dilated, reach, unsigned
 from .contract import OWN, Call
 from .convolution import conv, transposed
@@ -348,6 +348,9 @@ def _dense(program: Program, block: Block) -> Body:
 def _ended(program: Program, block: Block, lines: list[str], reach: tuple[np.ndarray, np.ndarray], key: str) -> Body:
     """Activation and tail of a block that may keep its raw accumulators."""
     attributes = POOL_ATTRIBUTES if block.pool else ()
+    if "table" in block.arrays:
+        found = tables.lookup(block, reach, biased=False, wide="shift" not in block.arrays)
+        return Body(key + found.key, (*lines, *found.lines("sum", "Z", False, rank=len(program.shapes[block.output]))), attributes)
     lines += activation(block, "sum", "acc")
     if "shift" not in block.arrays:
         return Body(key, (*lines, "Z = Identity (acc)"), attributes)

@@ -81,12 +81,12 @@ def tail(block: Block, reach: Reach, may_take_bias: bool = False) -> Tail:
     shift = per_filter(block.arrays["shift"], reach[0])
     for biased in (True, False) if may_take_bias and "bias" in block.arrays else (False,):
         bias = per_filter(block.arrays["bias"], reach[0]) if biased else None
-        if numerics.float32_agrees(multiplier, shift, low, high, reach, _offset(multiplier, shift, bias), bias).all():
+        if numerics.float32_agrees(multiplier, shift, low, high, reach, offset(multiplier, shift, bias), bias).all():
             return Tail(low, high, True, biased, multiplied)
     return Tail(low, high, False, False, multiplied)
 
 
-def _offset(multiplier: Ints, shift: Ints, bias: Ints | None) -> np.ndarray:
+def offset(multiplier: Ints, shift: Ints, bias: Ints | None) -> np.ndarray:
     """float32(bias) * r + 0.5, every operation in float32 as onnxruntime does it."""
     power = np.exp2(shift.astype(np.float64)).astype(np.float32)
     ratio = multiplier.astype(np.float32) / power
