@@ -91,7 +91,7 @@ def step_boundaries(multiplier: Ints, shift: Ints, low: int, high: int) -> Ints:
 
 
 def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tuple[ArrayLike, ArrayLike],
-                   offset: NDArray[np.float32] | None = None, bias: Ints | None = None) -> NDArray[np.bool_]:
+                   offset: NDArray[np.float32] | None = None, bias: Ints | None = None, level: int = 0) -> NDArray[np.bool_]:
     """Does clip(rint(float32(acc) * float32(M * 2^-f))) equal law 2 for every reachable accumulator?
 
     This is what onnxruntime's QLinearConv computes (ties to even, products rounded to 24 bits). With `offset`, the question is about
@@ -104,9 +104,10 @@ def float32_agrees(multiplier: Ints, shift: Ints, low: int, high: int, reach: tu
         low, high: the output range after clipping.
         reach: smallest and largest accumulator that can occur, (F,) each.
         offset, bias: (F,).
+        level: what the offset adds to the output.
     """
     at = step_boundaries(multiplier, shift, low, high)
-    y = np.arange(low + 1, high + 1)
+    y = np.arange(low + 1, high + 1) + level
     scale = multiplier_value(multiplier, shift).astype(np.float32)[..., None]
 
     def rounded(acc: Ints) -> NDArray[np.float32]:
@@ -202,18 +203,19 @@ def float32_raised_agree(multiplier: Ints, shift: Ints, reach: tuple[Ints, Ints]
 
 
 #: Which multipliers a block may want: every one, or those that onnxruntime's QLinearConv reproduces on a ReLU output, on a signed one as two halves, or on a signed one
-#: but for negative ties, or on a signed one in a single product, without exception.
-ANY, RELU, SIGNED, TIED, POWERS = "any", "relu", "signed", "tied", "powers"
+#: but for negative ties, or on a signed one in a single product, without exception; or those whose products float32 holds as far as the index of a table goes.
+ANY, RELU, SIGNED, TIED, POWERS, INDEX = "any", "relu", "signed", "tied", "powers", "index"
 
 
-@lru_cache(maxsize=5)
+@lru_cache(maxsize=6)
 def multiplier_table(grid: str) -> tuple[Floats, Ints, Ints]:
     """Every M * 2^-f of a grid, ascending, with its M and f.
 
     `ANY`: M in 128..255, every hardware shift. `RELU`: those for which `float32_agrees` on outputs of up to 8 bits after a ReLU. For f <= 17 that holds
     for every M = 3 (mod 4): the only positive tie of law 2 is acc = 2^(f-1), and ties to even then rounds up as law 2 does; for larger f it thins out as
     products leave float32's 24 bits, and ends near 2^-15. `SIGNED`: the odd ones for which `float32_halves_agree`, every one up to f = 15, few behind f = 17; they have no tie
-    but acc = 2^(f-1) and its negative. `TIED`: the odd ones with `float32_ratios`, somewhat more. `POWERS`: powers of two with `float32_raised_agree`.
+    but acc = 2^(f-1) and its negative. `TIED`: the odd ones with `float32_ratios`, somewhat more. `POWERS`: powers of two with `float32_raised_agree`. `INDEX`: whole
+    numbers of 2^-13, whose products stay below 2^24 units while the index, of 11 bits, is not saturated.
     """
     proven = grid != ANY
     shifts = np.arange(1 if proven else SHIFT_MIN, 28 if proven else SHIFT_MAX + 1)
@@ -245,6 +247,7 @@ _PROOFS: dict[str, Callable[[Ints, Ints], NDArray[np.bool_]]] = {
     SIGNED: lambda m, f: _odd(m, f, lambda m, f, reach: float32_halves_agree(m, f, -128, 127, reach)),
     TIED: lambda m, f: _odd(m, f, lambda m, f, reach: ~np.isnan(float32_ratios(m, f, -128, 127, reach))),
     POWERS: _power,
+    INDEX: lambda m, f: np.exp2(f) / (m & -m) <= FLOAT32_EXACT / 2**11,
 }
 
 

@@ -34,6 +34,7 @@ FAST_COST = 1.18
 #: By wanted grid, what is preferred to any multiplier, best first.
 PREFERRED: Mapping[str, tuple[str, ...]] = {
     numerics.ANY: (), numerics.RELU: (numerics.RELU, numerics.TIED), numerics.SIGNED: (numerics.SIGNED, numerics.TIED), numerics.POWERS: (numerics.POWERS,),
+    numerics.INDEX: (numerics.INDEX,),
 }
 #: Below this ratio a preferred multiplier may cost anything: an accumulator of so fine a step loses nothing that the output's rounding would show.
 FINE = 2.0**-11.7

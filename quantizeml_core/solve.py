@@ -187,7 +187,7 @@ class _Solver:
         activation = block.activation
         assert activation is not None
         index_step = self._index_step(block)
-        into = self.scheme.given(acc_step, index_step, numerics.ANY) if isinstance(self.scheme, Exact) else self.scheme.free(acc_step, index_step, numerics.ANY)
+        into = self.scheme.given(acc_step, index_step, numerics.INDEX) if isinstance(self.scheme, Exact) else self.scheme.free(acc_step, index_step, numerics.ANY)
         values = tables.evaluate(activation, float(index_step[0]))
         table_step = numerics.symmetric_step(np.abs(values).max(keepdims=True), tables.TABLE_BITS)
         if layer.output_bits is None:

@@ -264,7 +264,7 @@ def _looked_up(program: Program, block: Block, key: str, lines: list[str], reaso
     """Accumulators to the output through a table; what is averaged goes through its entries."""
     averaged = block.pool is not None
     found = tables.lookup(block, reach(program, block), "bias" in block.arrays, averaged)
-    if floating and found.affine and not _folds_exactly(program, block, "table_multiplier", "table_shift"):
+    if floating and found.affine and not _folds_exactly(program, block, "table_multiplier", "table_shift", tables.HALF + 0.5):
         key += "u"
         lines += [f"{n} = Constant <value_float = {end * float(numerics.FLOAT32_EXACT)}> ()" for n, end in (("least", -1), ("most", 1))]
         lines += ["sums = Clip (mac, least, most)"]  # changes nothing, and keeps what follows out of the convolution
@@ -281,13 +281,13 @@ def _summed(program: Program, block: Block, end: tails.Tail) -> list[str]:
     return [*_wide(program, block), "axes = Constant <value_ints = [2, 3]> ()", "acc = ReduceSum <keepdims = 1> (wide_act, axes)", *end.lines("acc", "Z")]
 
 
-def _folds_exactly(program: Program, block: Block, multiplier: str, shift: str) -> bool:
+def _folds_exactly(program: Program, block: Block, multiplier: str, shift: str, half: float = 0.5) -> bool:
     """Whether a float32 Conv into which onnxruntime folds the ratio and the bias still sums exactly: whole multiples of M's last bit times 2^-f, below 2^24 of them."""
     weight = np.abs(block.arrays["weight"].astype(np.int64)).reshape(len(block.arrays["weight"]), -1).sum(axis=1)
     m, f = (tails.per_filter(block.arrays.get(name, np.ones(1)), weight) for name in (multiplier, shift))
     furthest = weight * max(map(abs, program.input_range(block))) + np.abs(block.arrays.get("bias", np.zeros(1)))
     units = np.maximum(np.exp2(f) / np.maximum(m & -m, 1), 2)  # the half that rounds up is one too
-    return bool(((furthest * numerics.multiplier_value(m, f) + 0.5) * units < numerics.FLOAT32_EXACT).all())
+    return bool(((furthest * numerics.multiplier_value(m, f) + half) * units < numerics.FLOAT32_EXACT).all())
 
 
 def _conv_source(program: Program, block: Block) -> tuple[list[str], int, int, tuple[int, ...], str]:

@@ -1,7 +1,7 @@
 """Tables of accumulators in function bodies: index, entry and, where the output is a byte, the output's integer at once.
 
-    index  = clip(floor(acc r + o), -1024, 1023)        r = M 2^-f of the index, o = bias r + 0.5
-    output = clip(round(LUT[index] m 2^-g))             the table is requantized when the model is loaded, once for each ratio among the channels
+    index  = clip(floor(acc r + o), 0, 2047)       r = M 2^-f of the index, o = bias r + 1024.5
+    output = clip(round(LUT[index] m 2^-g))        the table is requantized when the model is loaded, once for each ratio among the channels
 
 The index is in float32 where `numerics.float32_agrees` proves it for every accumulator, else in float64, always exact. One row of numbers is looked up by GatherElements
 in a quarter of Gather's time; the rows of several ratios lie one behind the other.
@@ -21,8 +21,6 @@ from . import tails
 from .tails import Reach
 
 HALF = 1024
-MOST_ROWS = numerics.FLOAT32_EXACT // (2 * HALF)
-"""Rows whose places float32 counts."""
 
 
 @dataclass(frozen=True)
@@ -56,45 +54,28 @@ class Lookup:
             source: int32, or float32 whole numbers when `floating`.
         """
         shape = f"[1, -1{', 1' * (rank - 2)}]"
-        index = self._floats(source, shape, floating) if self.affine else self._doubles(source, shape)
-        return [*index, *self._entries(), "irow = Constant <value_ints = [-1]> ()", "irows = Reshape (entries, irow)", "iflat = Reshape (index, irow)",
-                "found = GatherElements (irows, iflat)", "ishape = Shape (index)", f"{target} = Reshape (found, ishape)"]
-
-    def _floats(self, source: str, shape: str, as_it_is: bool) -> list[str]:
-        """`index`: from -1024 to 1023 in a single row, whose end negative places are counted from."""
-        lines = [*self._scaled(f"{'Identity' if as_it_is else 'Cast <to = 1>'} ({source})", 1, 0.5, shape), "if = Floor (iy)",
-                 f"ilo = Constant <value_float = {-HALF}.0> ()", f"ihi = Constant <value_float = {HALF - 1}.0> ()", "ic = Clip (if, ilo, ihi)"]
-        return [*lines, *(["index = Cast <to = 6> (ic)"] if self.rows <= 1 else self._placed(1, HALF, shape))]
-
-    def _doubles(self, source: str, shape: str) -> list[str]:
-        """`index`: it begins at nothing rather than at -1024, so that a Cast rounds it down."""
-        lines = [*self._scaled(f"Cast <to = 11> ({source})", 11, HALF + 0.5, shape),
-                 "ilo = Constant <value = double {0.0}> ()", f"ihi = Constant <value = double {{{2 * HALF - 1}.0}}> ()", "ic = Clip (iy, ilo, ihi)"]
-        return [*lines, *(["index = Cast <to = 6> (ic)"] if self.rows <= 1 else self._placed(11, 0, shape))]
-
-    def _scaled(self, source: str, to: int, half: float, shape: str) -> list[str]:
-        """`iy`: the accumulator in steps of the index, and a half."""
-        kind = "float" if to == 1 else "double"
-        lines = [f"ia = {source}", f"im = Cast <to = {to}> (ActScale)", f"is = Cast <to = {to}> (ActShift)", "ir = Div (im, is)", "ix = Mul (ia, ir)",
-                 f"ih = Constant <value = {kind} {{{half}}}> ()"]
+        to, kind = (1, "float") if self.affine else (11, "double")
+        lines = [f"ia = {'Identity' if floating and self.affine else f'Cast <to = {to}>'} ({source})", f"im = Cast <to = {to}> (ActScale)", f"is = Cast <to = {to}> (ActShift)",
+                 "ir = Div (im, is)", "ix = Mul (ia, ir)", f"ih = Constant <value = {kind} {{{HALF}.5}}> ()"]
         if self.biased:
             lines += [f"ib = Cast <to = {to}> (bias)", f"iw = Constant <value_ints = {shape}> ()", "ibw = Reshape (ib, iw)", "it = Mul (ibw, ir)", "io = Add (it, ih)"]
-        return [*lines, f"iy = Add (ix, {'io' if self.biased else 'ih'})"]
+        return [*lines, f"iy = Add (ix, {'io' if self.biased else 'ih'})", f"ilo = Constant <value = {kind} {{0.0}}> ()", f"ihi = Constant <value = {kind} {{{2 * HALF - 1}.0}}> ()",
+                "ic = Clip (iy, ilo, ihi)", "id = Cast <to = 6> (ic)", *self._placed(shape), *self._entries(), "irow = Constant <value_ints = [-1]> ()",
+                "irows = Reshape (entries, irow)", "iflat = Reshape (index, irow)", "found = GatherElements (irows, iflat)", "ishape = Shape (index)",
+                f"{target} = Reshape (found, ishape)"]
 
-    def _placed(self, to: int, first: int, shape: str) -> list[str]:
-        """`index` of a channel in its own row."""
-        return [
-            "j0 = Constant <value_int = 0> ()", "j1 = Constant <value_int = 1> ()", f"jn = Constant <value_int = {self.rows}> ()", "jr = Range (j0, jn, j1)",
-            f"jw = Constant <value_int = {2 * HALF}> ()", "jp = Mul (jr, jw)", f"jh = Constant <value_int = {first}> ()", "jq = Add (jp, jh)", f"jf = Cast <to = {to}> (jq)",
-            f"js = Constant <value_ints = {shape}> ()", "jb = Reshape (jf, js)", "jc = Add (ic, jb)", "index = Cast <to = 6> (jc)",
-        ]
+    def _placed(self, shape: str) -> list[str]:
+        """`index`, of a channel in its own row."""
+        if self.rows <= 1:
+            return ["index = Identity (id)"]
+        return ["j0 = Constant <value_int = 0> ()", "j1 = Constant <value_int = 1> ()", f"jn = Constant <value_int = {self.rows}> ()", "jr = Range (j0, jn, j1)",
+                f"jw = Constant <value_int = {2 * HALF}> ()", "jp = Mul (jr, jw)", "jf = Cast <to = 6> (jp)", f"js = Constant <value_ints = {shape}> ()",
+                "jb = Reshape (jf, js)", "index = Add (id, jb)"]
 
     def _entries(self) -> list[str]:
-        """`entries`: the table, or what the block gives for it, a row for each ratio; its halves have changed places but for a single row of floats."""
-        lines = self._outputs() if self.rows else ["levels = Identity (LUT_values)"]
-        if self.affine and self.rows <= 1:
-            return [*lines, "entries = Identity (levels)"]
-        return [*lines, "e0 = Constant <value_ints = [0]> ()", f"e1 = Constant <value_ints = [{HALF}]> ()", f"e2 = Constant <value_ints = [{2 * HALF}]> ()",
+        """`entries`: the table, or what the block gives for it, a row for each ratio. Its halves change places: the index begins at nothing, so that a Cast rounds it down."""
+        return [*(self._outputs() if self.rows else ["levels = Identity (LUT_values)"]),
+                "e0 = Constant <value_ints = [0]> ()", f"e1 = Constant <value_ints = [{HALF}]> ()", f"e2 = Constant <value_ints = [{2 * HALF}]> ()",
                 "ea = Constant <value_ints = [-1]> ()", "ineg = Slice (levels, e1, e2, ea)", "ipos = Slice (levels, e0, e1, ea)", "entries = Concat <axis = -1> (ineg, ipos)"]
 
     def _outputs(self) -> list[str]:
@@ -117,7 +98,7 @@ def lookup(block: Block, reach: Reach, biased: bool, wide: bool) -> Lookup:
     m, f = (tails.per_filter(block.arrays[name], reach[0]) for name in ("table_multiplier", "table_shift"))
     bias = tails.per_filter(block.arrays["bias"], reach[0]) if biased else None
     rows = 0 if wide else _rows(block)
-    affine = rows <= MOST_ROWS and numerics.float32_agrees(m, f, -HALF, HALF - 1, reach, tails.offset(m, f, bias), bias).all()
+    affine = numerics.float32_agrees(m, f, -HALF, HALF - 1, reach, tails.offset(m, f, bias, HALF + 0.5), bias, HALF).all()
     low, high = (0, 0) if wide else (int(v) for v in block.arrays["range"])
     return Lookup(bool(affine), biased, rows, low, high, "multiplier" in block.arrays)
 

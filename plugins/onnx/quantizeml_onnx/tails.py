@@ -86,12 +86,12 @@ def tail(block: Block, reach: Reach, may_take_bias: bool = False) -> Tail:
     return Tail(low, high, False, False, multiplied)
 
 
-def offset(multiplier: Ints, shift: Ints, bias: Ints | None) -> np.ndarray:
-    """float32(bias) * r + 0.5, every operation in float32 as onnxruntime does it."""
+def offset(multiplier: Ints, shift: Ints, bias: Ints | None, half: float = 0.5) -> np.ndarray:
+    """float32(bias) * r + half, every operation in float32 as onnxruntime does it."""
     power = np.exp2(shift.astype(np.float64)).astype(np.float32)
     ratio = multiplier.astype(np.float32) / power
-    half = np.full(shift.shape, 0.5, np.float32)
-    return half if bias is None else bias.astype(np.float32) * ratio + half
+    added = np.full(shift.shape, half, np.float32)
+    return added if bias is None else bias.astype(np.float32) * ratio + added
 
 
 def double(source: str, target: str, low: int, high: int, scale: str, shift: str = "Shift", to: int = 3, p: str = "t") -> list[str]:
