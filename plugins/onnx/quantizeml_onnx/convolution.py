@@ -9,6 +9,7 @@ from onnx import helper
 
 from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
+from quantizeml_core.geometry import convolved_size
 from quantizeml_core.program import Program
 
 from . import pairs, tables, tails
@@ -262,7 +263,7 @@ def _finished(program: Program, block: Block, key: str, lines: list[str], reason
 
 def _looked_up(program: Program, block: Block, key: str, lines: list[str], reason: str, floating: bool) -> Body:
     """Accumulators to the output through a table; what is averaged goes through its entries."""
-    averaged = block.pool is not None
+    averaged, extent = block.pool is not None, program.shapes[block.inputs[0]][2:]
     found = tables.lookup(block, reach(program, block), "bias" in block.arrays, averaged)
     if floating and found.affine and not _folds_exactly(program, block, "table_multiplier", "table_shift", tables.HALF + 0.5):
         key += "u"
@@ -270,11 +271,13 @@ def _looked_up(program: Program, block: Block, key: str, lines: list[str], reaso
         lines += ["sums = Clip (mac, least, most)"]  # changes nothing, and keeps what follows out of the convolution
     else:
         lines += ["sums = Identity (mac)"]
-    lines += found.lines("sums", "act" if averaged else "Z", floating)
+    size = program.shapes[block.output][2:] if not averaged else extent if None in extent else convolved_size(block, extent)
+    lines += found.lines("sums", "act" if averaged else "Z", floating, size)
+    key += found.key + "x".join(map(str, size))
     if not averaged:
-        return Body(key + found.key, tuple(lines), attribute_names(block), reason)
+        return Body(key, tuple(lines), attribute_names(block), reason)
     end = tails.tail(block, after_pool(block, program, reach(program, block)))
-    return Body(key + found.key + end.key, (*lines, *_summed(program, block, end)), attribute_names(block), reason)
+    return Body(key + end.key, (*lines, *_summed(program, block, end)), attribute_names(block), reason)
 
 
 def _summed(program: Program, block: Block, end: tails.Tail) -> list[str]:

@@ -349,8 +349,8 @@ def _ended(program: Program, block: Block, lines: list[str], reach: tuple[np.nda
     """Activation and tail of a block that may keep its raw accumulators."""
     attributes = POOL_ATTRIBUTES if block.pool else ()
     if "table" in block.arrays:
-        found = tables.lookup(block, reach, biased=False, wide="shift" not in block.arrays)
-        return Body(key + found.key, (*lines, *found.lines("sum", "Z", False, rank=len(program.shapes[block.output]))), attributes)
+        found = tables.lookup(block, reach, biased=False, raw="shift" not in block.arrays)
+        return Body(key + found.key, (*lines, *found.lines("sum", "Z", False, ())), attributes)
     lines += activation(block, "sum", "acc")
     if "shift" not in block.arrays:
         return Body(key, (*lines, "Z = Identity (acc)"), attributes)
