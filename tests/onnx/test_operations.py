@@ -56,6 +56,9 @@ CASES: dict[str, tuple[str, str, str, dict[str, np.ndarray]]] = {
                                  arrays(w=np.random.default_rng(1).normal(size=(8, 3, 3, 3)) * np.array([1e-34, *[0.3] * 7]).reshape(8, 1, 1, 1), b=[1e-32, *[0.1] * 7])),
     "a gate": (IMAGE, f"{W}, float[8,8,1,1] u", f"{CONV} p = GlobalAveragePool(c) e = Conv(p, u) q = HardSigmoid<alpha=0.2, beta=0.5>(e) y = Mul(c, q)", {}),
     "branches at the input": (IMAGE, f"{W}, float[8,3,1,1] u", f"{CONV} d = Conv(x, u) s = Add(c, d) y = Relu(s)", {}),
+    "a gate along the channels": (IMAGE, f"{W}, {V}, float[1,1,3] u", f"{CONV} r = Relu(c) p = ReduceMean<axes=[2,3], keepdims=0>(r) a = Constant<value_ints=[0,1,-1]>() s = Reshape(p, a)"
+                                  " d = Conv<pads=[1,1]>(s, u) q = Sigmoid(d) b = Constant<value_ints=[0,-1,1,1]>() g = Reshape(q, b) m = Mul(r, g) y = Conv(m, v)",
+                                  arrays(u=[[[4, -6, 5]]])),
     "a sum of three": (IMAGE, f"{W}, float[8,3,1,1] u, float[8,3,1,1] t", f"{CONV} d = Conv(x, u) e = Conv(x, t) y = Sum(c, d, e)", {}),
     **{f"{f} alone": (IMAGE, f"{W}, {V}", f"{CONV} r = MaxPool<kernel_shape=[2,2]>(c) f = {f}(r) y = Conv(f, v)", {}) for f in (
         "Abs", "Celu<alpha=0.5>", "Elu", "HardSigmoid", "Selu", "Softplus", "Softsign")},

@@ -103,6 +103,13 @@ EQUAL = {
     "normalized_features": (17, "(float[N,6] x) => (float[N,4] y, float[N,4] z) <float[6] q = {1.0, 2.0, 3.0, 0.5, 0.25, 4.0}> "
                                 "{ r = Relu(x) a = BatchNormalization(r, g, b, m, q) y = MatMul(a, w) c = Mul(r, m) d = Sub(c, b) z = Gemm(d, w, o) }",
                             {"g": (6,), "b": (6,), "m": (6,), "w": (6, 4), "o": (4,)}, "Relu Gemm Gemm"),
+    "channel_attention_of_timm": (17, "(float[N,6,4,4] x) => (float[N,6,4,4] y) <int64[3] a = {0,1,-1}, int64[4] b = {0,-1,1,1}> "
+                                      "{ m = ReduceMean<axes=[2,3], keepdims=0>(x) s = Reshape(m, a) c = Conv<pads=[1,1]>(s, w) g = Sigmoid(c) v = Reshape(g, b) z = Shape(x) e = Expand(v, z) "
+                                      "y = Mul(x, e) }", {"w": (1, 1, 3)}, "GlobalAveragePool Conv Sigmoid Mul"),
+    "channel_attention_of_its_authors": (17, "(float[N,6,4,4] x) => (float[N,6,4,4] y) <int64[1] a = {3}> "
+                                             "{ m = GlobalAveragePool(x) s = Squeeze(m, a) t = Transpose<perm=[0,2,1]>(s) c = Conv<pads=[2,2]>(t, w, k) u = Transpose<perm=[0,2,1]>(c) "
+                                             "v = Unsqueeze(u, a) g = Sigmoid(v) z = Shape(x) e = Expand(g, z) y = Mul(e, x) }", {"w": (1, 1, 5), "k": (1,)},
+                                         "GlobalAveragePool Conv Sigmoid Mul"),
     "mean_keepdims": (17, "(float[N,3,4,5] x) => (float[N,3,1,1] y) { y = ReduceMean<axes=[2,3]>(x) }", {}, "GlobalAveragePool"),
     "mean_no_keepdims": (17, "(float[N,3,4,5] x) => (float[N,3] y) { y = ReduceMean<axes=[-1,-2], keepdims=0>(x) }", {},
                          "GlobalAveragePool Flatten"),
