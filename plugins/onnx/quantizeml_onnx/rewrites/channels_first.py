@@ -15,6 +15,7 @@ What comes to stand between two transpositions is a bare LayerNormalization, whi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -48,10 +49,19 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     moved = MOVES[node.op_type](node, x, lens)
     if moved is None:
         return None
-    extent = "any" if len(dims(x)) == 4 else "true"
+    witness = _two_tokens(node, x, lens) if isinstance(moved, Op) and len(dims(x)) < 4 else None
+    extent = "any" if witness or len(dims(x)) == 4 else "true"
     if lens.private:
-        return Proposal((*lens.nodes, node), moved, extent=extent)
-    return Proposal((node,), moved, context=lens.nodes, extent=extent)
+        return Proposal((*lens.nodes, node), moved, extent=extent, witness=witness)
+    return Proposal((node,), moved, context=lens.nodes, extent=extent, witness=witness)
+
+
+def _two_tokens(node: ir.Node, x: ir.Value, lens: Lens) -> tuple[Op, Op]:
+    """The operation on a sequence of two tokens: each is computed alone, so they stand for all."""
+    batch, channels, _, length = dims(lens.image)
+    few = Op("Identity", (lens.image,), shape=(batch, channels, 1, min(length, 2)))
+    short = replace(lens, image=few, shape=lambda d: (*lens.shape(d)[:3], min(length, 2)))
+    return Op(node.op_type, tuple(lens.back(few) if v is x else v for v in node.inputs), attributes(node)), MOVES[node.op_type](node, x, short)
 
 
 def _two(node: ir.Node, both: list[Lens]) -> Proposal | None:
@@ -66,8 +76,12 @@ def _swapped(shape: Dims | None) -> Dims | None:
     return None if shape is None else tuple(shape[i] for i in FIRST)
 
 
+def _shape(lens: Lens) -> Dims | None:
+    return lens.image.shape if isinstance(lens.image, Op) else dims(lens.image)
+
+
 def _activation(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
-    return lens.back(Op(node.op_type, (lens.image, *node.inputs[1:]), attributes(node), node.domain, shape=dims(lens.image)))
+    return lens.back(Op(node.op_type, (lens.image, *node.inputs[1:]), attributes(node), node.domain, shape=_shape(lens)))
 
 
 def _affine(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
@@ -75,7 +89,7 @@ def _affine(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
     vector, channels = constant(other), dims(x)[-1]
     if vector is None or vector.size not in (1, channels) or vector.shape[-1:] not in ((channels,), (1,), ()):
         return None
-    return lens.back(Op(node.op_type, (lens.image, vector.reshape(-1, 1, 1)), shape=dims(lens.image)))
+    return lens.back(Op(node.op_type, (lens.image, vector.reshape(-1, 1, 1)), shape=_shape(lens)))
 
 
 def _matmul(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
@@ -89,7 +103,7 @@ def _matmul(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
 def _softmax(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
     if attribute(node, "axis", -1) not in (-1, len(dims(x)) - 1):
         return None
-    return lens.back(Op("Softmax", (lens.image,), {"axis": 1}, shape=dims(lens.image)))
+    return lens.back(Op("Softmax", (lens.image,), {"axis": 1}, shape=_shape(lens)))
 
 
 def _gemm(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
@@ -102,7 +116,7 @@ def _gemm(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
 
 
 def _normalization(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
-    gamma, beta, shape, rank = constant(operand(node, 1)), constant(operand(node, 2)), dims(lens.image), len(dims(x))
+    gamma, beta, shape, rank = constant(operand(node, 1)), constant(operand(node, 2)), _shape(lens), len(dims(x))
     if attribute(node, "axis", -1) not in (-1, rank - 1) or gamma is None or operand(node, 2) is not None and beta is None:
         return None
     if rank == 4 and _is_bare(gamma, operand(node, 2)):
