@@ -110,6 +110,13 @@ EQUAL = {
                                              "{ m = GlobalAveragePool(x) s = Squeeze(m, a) t = Transpose<perm=[0,2,1]>(s) c = Conv<pads=[2,2]>(t, w, k) u = Transpose<perm=[0,2,1]>(c) "
                                              "v = Unsqueeze(u, a) g = Sigmoid(v) z = Shape(x) e = Expand(g, z) y = Mul(e, x) }", {"w": (1, 1, 5), "k": (1,)},
                                          "GlobalAveragePool Conv Sigmoid Mul"),
+    "softmax_of_rows": (17, "(float[N,3,4,5] x) => (float[N,3,4,5] y) <int64[4] s = {-1,3,4,5}> { f = Flatten<axis=3>(x) m = Softmax<axis=-1>(f) y = Reshape(m, s) }", {}, "Softmax"),
+    "a_sequence_that_is_a_row_again": (17, "(float[N,4,1,6] x) => (float[N,5,1,6] y) <int64[1] h = {2}, int64[4] b = {0,1,6,4}> "
+                                           "{ r = Squeeze(x, h) t = Transpose<perm=[0,2,1]>(r) c = Relu(t) q = Reshape(c, b) i = Transpose<perm=[0,3,1,2]>(q) y = Conv(i, w) }",
+                                       {"w": (5, 4, 1, 1)}, "Relu Conv"),
+    "sizes_that_are_copied": (17, "(float[N,6,4] x) => (float[N,5] y) <int64 i = {1}, int64[1] a = {0}, int64[1] f = {4}, int64[2] e = {-1,24}> "
+                                  "{ s = Shape(x) h = Gather(s, i) u = Unsqueeze(h, a) t = Concat<axis=0>(a, u, f) r = Reshape(x, t) g = Relu(r) j = Reshape(g, e) y = Gemm<transB=1>(j, w) }",
+                              {"w": (5, 24)}, "Relu Flatten Gemm"),
     "mean_keepdims": (17, "(float[N,3,4,5] x) => (float[N,3,1,1] y) { y = ReduceMean<axes=[2,3]>(x) }", {}, "GlobalAveragePool"),
     "mean_no_keepdims": (17, "(float[N,3,4,5] x) => (float[N,3] y) { y = ReduceMean<axes=[-1,-2], keepdims=0>(x) }", {},
                          "GlobalAveragePool Flatten"),

@@ -7,6 +7,7 @@
     Tokens(Tokens(x))                               = Tokens(x)                 tables add up
     Gather(S x, i; axis 1)                          = Flatten(Conv(x))          a depthwise kernel that takes pixel i
     ReduceMean(S x; axis 1)                         = Flatten(GlobalAveragePool(x))
+    Transpose(Reshape(S x; N, 1, T, C); 0, 3, 1, 2) = x
 
 A sequence has four forms: S x itself, (T, N, C) with the batch second, and the matrices of the rows of both.
 `Tokens(x, pads, table)` is a function of domain `quantizeml`: pixels as one row, padded in front with zeros, plus the table (1, C, 1, T).
@@ -53,7 +54,7 @@ def perm_of(node: ir.Node | None) -> tuple[int, ...] | None:
 def sequence(value: ir.Value | None) -> Lens | None:
     """The lens of a sequence S x."""
     turned = producer(value, "Transpose")
-    shaped = producer(turned.inputs[0], "Reshape") if turned is not None and perm_of(turned) == SWAP else None
+    shaped = producer(turned.inputs[0], "Reshape", "Squeeze") if turned is not None and perm_of(turned) == SWAP else None
     image = None if shaped is None else dims(shaped.inputs[0])
     if shaped is None or image is None or len(image) != 4 or image[2] != 1 or None in image[1:] or dims(shaped.outputs[0]) != (*image[:2], image[3]):
         return None
@@ -211,6 +212,19 @@ def mean(node: ir.Node) -> Proposal | Refusal | None:
     return Proposal((node,), _flat(pooled), lens.nodes, "true")
 
 
+def row(node: ir.Node) -> Proposal | None:
+    """The image of one row that a sequence goes back to."""
+    shaped = producer(node.inputs[0], "Reshape", "Unsqueeze") if perm_of(node) == FIRST else None
+    lens = None if shaped is None else sequence(shaped.inputs[0])
+    if lens is None or dims(shaped.outputs[0]) != _last(dims(lens.image)):
+        return None
+    return Proposal((node,), lens.image, (*lens.nodes, shaped), "true")
+
+
+def _last(shape: Dims) -> Dims:
+    return tuple(shape[i] for i in LAST)
+
+
 def _flat(inner: Op) -> Op:
     return Op("Flatten", (inner,), {"axis": 1})
 
@@ -222,3 +236,4 @@ POSITIONS = Rewrite("position_table", positions, ("Add",))
 MERGE = Rewrite("merge_tables", merge, ("Tokens",))
 TOKEN = Rewrite("extract_token", token, ("Gather",))
 MEAN = Rewrite("mean_of_tokens", mean, ("ReduceMean",))
+ROW = Rewrite("sequence_to_row", row, ("Transpose",))

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .evaluate import Unprovable, evaluate, trace
-from .graph import attributes, constant, dims, in_order, is_constant
+from .graph import attribute, attributes, constant, dims, in_order, is_constant
 from .model import Op, Proposal, Refusal, Rewrite
 
 LONGEST = 32
@@ -83,7 +83,7 @@ def target_chain(node: ir.Node) -> tuple[ir.Node, ...] | None:
 
 
 def _target(chain: tuple[ir.Node, ...], reshape: ir.Node, batch: int) -> np.ndarray | str:
-    """The target shape for a batch of this size, or why it is not known. A -1 beside a size that depends on the batch is what it stands for."""
+    """The target shape for a batch of this size, or why it is not known. A 0 is the size it copies, a -1 beside a size that depends on the batch what it stands for."""
     env: dict[ir.Value, np.ndarray] = {}
     try:
         for node in chain:
@@ -92,6 +92,9 @@ def _target(chain: tuple[ir.Node, ...], reshape: ir.Node, batch: int) -> np.ndar
     except (Unprovable, ValueError, IndexError, TypeError) as error:
         return f"its target shape cannot be computed: {error}"
     target, before = env[reshape.inputs[1]].reshape(-1).astype(np.int64), dims(reshape.inputs[0])
+    if before is not None and before.count(None) <= 1 and not attribute(reshape, "allowzero", 0):
+        sizes = np.array([batch if d is None else d for d in before])[: len(target)]
+        target[: len(sizes)] = np.where(target[: len(sizes)] == 0, sizes, target[: len(sizes)])
     if before is None or before.count(None) != 1 or 0 in target or (target == -1).sum() != 1:
         return target
     size = prod(batch if d is None else d for d in before)
