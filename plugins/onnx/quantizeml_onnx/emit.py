@@ -65,7 +65,7 @@ def emit(program: Program, opset: int, taken: Iterable[str] = (), written: Colle
     groups = [(t,) for t in program.outputs] if program.resumed else [program.outputs]
     ends = [_dequantizer(program, names, free, group, f"_{i}" if len(groups) > 1 else "") for i, group in enumerate(groups, 1)]
     protos = [functions.function(call, body, inputs, opset) for call, body, inputs in bodies.values()]
-    protos.append(functions.dequantizer(len(groups[0]), opset))
+    protos += [functions.dequantizer(kinds, opset) for kinds in dict.fromkeys(_kinds(program, group) for group in groups)]
     infos = (*(_value_info(names[t], program, t) for t in program.formats), *(_float_info(program, t) for t in program.resumed))
     nodes, initializers = [*nodes, *(node for node, _ in ends)], [*initializers, *(scale for _, scales in ends for scale in scales)]
     return Emitted(tuple(nodes), tuple(initializers), tuple(protos), infos, slow, states.infos(program))
@@ -146,7 +146,14 @@ def _dequantizer(program: Program, names: Mapping[str, str], free: Names, output
     scales = [numpy_helper.from_array(step, free(f"dequantizer_scale{s}")) for step, s in zip(steps, suffixes, strict=True)]
     inputs = [x for t, scale in zip(outputs, scales, strict=True) for x in (names[t], scale.name)]
     kind = "Dequantizer" if count == 1 else f"Dequantizer{count}"
-    return helper.make_node(kind, inputs, list(outputs), name=free(f"dequantizer{number}"), domain=contract.CONVERTIBLE), scales
+    return helper.make_node(kind, inputs, list(outputs), name=free(f"dequantizer{number}"), domain=contract.CONVERTIBLE,
+                            overload=functions.dequantizer_overload(_kinds(program, outputs))), scales
+
+
+def _kinds(program: Program, outputs: Sequence[str]) -> str:
+    """For each output what `functions.dequantizer` makes a difference of."""
+    formats = [program.formats[t] for t in outputs]
+    return "".join("b" if f.dtype == np.int8 else "s" if f.step.size == 1 else "a" for f in formats)
 
 
 def _value_info(name: str, program: Program, tensor: str) -> onnx.ValueInfoProto:

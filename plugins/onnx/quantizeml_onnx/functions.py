@@ -66,21 +66,41 @@ def _as_attribute(found: re.Match[str]) -> str:
     return f"ReduceMax <axes = [{-1 if found[2] == 'last' else 1}]> ({found[1]})"
 
 
-def dequantizer(count: int, opset: int) -> onnx.FunctionProto:
-    """The Dequantizer of N tensors: DequantizeLinear of each, channel axis 1."""
-    suffix = [""] if count == 1 else [str(i + 1) for i in range(count)]
-    names = ["scale"] if count == 1 else [f"scale_{i + 1}" for i in range(count)]
+def dequantizer(kinds: str, opset: int) -> onnx.FunctionProto:
+    """The Dequantizer of N tensors: DequantizeLinear of each, channel axis 1.
+
+    onnxruntime carries a DequantizeLinear of one scale behind a Transpose or a Reshape, and puts a QuantizeLinear there: of bytes it knows the type by the zero point only, and there
+    is none to integers of 32 bits, which are multiplied instead.
+
+    Arguments:
+        kinds: for each tensor `b` (bytes), `a` (accumulators of a step for each channel) or `s` (of one step).
+    """
+    suffix = [""] if len(kinds) == 1 else [str(i + 1) for i in range(len(kinds))]
+    names = ["scale"] if len(kinds) == 1 else [f"scale_{i + 1}" for i in range(len(kinds))]
     inputs = ", ".join(f"X{s}, {n}" for s, n in zip(suffix, names, strict=True))
-    lines = [f"Y{s} = DequantizeLinear <axis = 1> (X{s}, {n})" for s, n in zip(suffix, names, strict=True)]
+    lines = [line.format(s=s, n=n) for kind, s, n in zip(kinds, suffix, names, strict=True) for line in _REAL[kind]]
     outputs = ", ".join(f"Y{s}" for s in suffix)
-    name = "Dequantizer" if count == 1 else f"Dequantizer{count}"
-    text = f'<domain: "com.brainchip", opset_import: ["" : {opset}]>\n{name} ({inputs}) => ({outputs}) {{\n' + "\n".join(lines) + "\n}"
+    name = "Dequantizer" if len(kinds) == 1 else f"Dequantizer{len(kinds)}"
+    text = f'<domain: "com.brainchip", overload: "{dequantizer_overload(kinds)}", opset_import: ["" : {opset}]>\n{name} ({inputs}) => ({outputs}) {{\n' + "\n".join(lines) + "\n}"
     return parser.parse_function(text)
 
 
+def dequantizer_overload(kinds: str) -> str:
+    return kinds.strip("b") and kinds
+
+
+_REAL = {
+    "b": ("c{s} = Shape ({n})", "z{s} = ConstantOfShape <value = int8[1] {{0}}> (c{s})", "Y{s} = DequantizeLinear <axis = 1> (X{s}, {n}, z{s})"),
+    "a": ("Y{s} = DequantizeLinear <axis = 1> (X{s}, {n})",),
+    "s": ("f{s} = Cast <to = 1> (X{s})", "Y{s} = Mul (f{s}, {n})"),
+}
+
+
 def _input(program: Program, block: Block) -> Body:
-    """Transposed to channel-first and quantized; of a series, the second axis is new."""
+    """Transposed to channel-first and quantized; of a series, the second axis is new. What is channel-first is left as it is: onnxruntime copies it even then."""
     series = is_series(program, block)
+    if not series and block.perm in ((), tuple(range(len(block.perm)))):
+        return Body("first", ("f = Cast <to = 1> (X)", "Z = QuantizeLinear <axis = 1> (f, scale, zp)"), ("perm",))
     first = ["one = Constant <value_ints = [1]> ()", "g = Cast <to = 1> (X)", "f = Unsqueeze (g, one)"] if series else ["f = Cast <to = 1> (X)"]
     lines = (*first, "t = Transpose <perm: ints = @perm> (f)", "Z = QuantizeLinear <axis = 1> (t, scale, zp)")
     return Body("series" if series else "", lines, ("perm",))

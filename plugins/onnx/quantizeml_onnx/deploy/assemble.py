@@ -78,6 +78,9 @@ def _dequantize(g: Graph, node: onnx.NodeProto, ends: dict[str, str]) -> None:
         if real in g.sums:
             g.sums[real](fmt.step, real)
             continue
+        if real not in g.zeros and fmt.step.size == 1:  # see `functions.dequantizer`
+            g.node("Mul", g.node("Cast", integer, to=onnx.TensorProto.FLOAT), g.constant(f"{real}/scale", fmt.step.astype(np.float32)), output=real)
+            continue
         scale = g.constant(f"{real}/scale", fmt.step.astype(np.float32) if fmt.step.size > 1 else fmt.step.astype(np.float32).reshape(()))
         zero = [g.constant(f"{real}/zero", np.full(fmt.step.shape if fmt.step.size > 1 else (), g.zeros[real], np.uint8))] if real in g.zeros else []
         axis = {"axis": 1} if fmt.step.size > 1 else {}
