@@ -13,6 +13,8 @@ from quantizeml_core.api import Result, check_model, dump_config, quantize_model
 from quantizeml_core.errors import ModelError, SampleError, UsageError
 from quantizeml_core.params import QuantizationParams
 from quantizeml_core.testing import differences
+from quantizeml_onnx import contract, emit
+from quantizeml_onnx.body import Body
 from quantizeml_onnx.observe import session
 from quantizeml_onnx.testing import boundaries
 
@@ -162,3 +164,11 @@ def test_check_tells_where_a_float_model_will_stop() -> None:
 def test_check_counts_saturated_outputs() -> None:
     quantized = quantize_model(model(), samples=samples() / 100).model
     assert "QML102" in {f.code for f in check_model(quantized, samples=samples())}
+
+
+def test_bodies_that_share_a_key_get_overloads_of_their_own() -> None:
+    call, known = contract.Call("own", "Kind", ()), {}
+    for lines, overload in ((("a",), "k"), (("b",), "k_2"), (("c",), "k_3"), (("b",), "k_2")):
+        body = emit._of_its_own(Body("k", lines), call, known)
+        known[call.domain, call.op_type, body.overload] = (call, body, ())
+        assert (body.overload, body.lines) == (overload, lines)

@@ -7,7 +7,8 @@ keep their names, the integer tensor behind one is called `<name>/int`. Callees 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 
 import numpy as np
 import onnx
@@ -54,13 +55,13 @@ def emit(program: Program, opset: int, taken: Iterable[str] = (), written: Colle
     names = {t: free(f"{t}/int") if t in program.outputs or t in written else t for t in program.formats}
     nodes, initializers, bodies, slow = [], [], {}, {}
     for block in program.blocks:
-        call, body = contract.call(program, block), functions.body(program, block)
+        call = contract.call(program, block)
+        body = _of_its_own(functions.body(program, block), call, bodies)
         values = {free(block.name + contract.PARAMETERS[p][1]): initializer(program, block, p) for p in call.parameters}
         initializers += [numpy_helper.from_array(v, k) for k, v in values.items()]
         nodes.append(_node(program, block, call, body, names, tuple(values)))
         data = ("X", "State") if block.kind in MEMORIES else ("X", "Y", "V")[: len(block.inputs)]
-        same = bodies.setdefault((call.domain, call.op_type, body.overload), (call, body, (*data, *call.parameters)))[1]
-        assert same.lines == body.lines, f"two bodies of {call.op_type} are called {body.overload}"
+        bodies.setdefault((call.domain, call.op_type, body.overload), (call, body, (*data, *call.parameters)))
         slow |= {block.name: body.slow} if body.slow else {}
     groups = [(t,) for t in program.outputs] if program.resumed else [program.outputs]
     ends = [_dequantizer(program, names, free, group, f"_{i}" if len(groups) > 1 else "") for i, group in enumerate(groups, 1)]
@@ -69,6 +70,16 @@ def emit(program: Program, opset: int, taken: Iterable[str] = (), written: Colle
     infos = (*(_value_info(names[t], program, t) for t in program.formats), *(_float_info(program, t) for t in program.resumed))
     nodes, initializers = [*nodes, *(node for node, _ in ends)], [*initializers, *(scale for _, scales in ends for scale in scales)]
     return Emitted(tuple(nodes), tuple(initializers), tuple(protos), infos, slow, states.infos(program))
+
+
+def _of_its_own(body: functions.Body, call: contract.Call, bodies: Mapping[tuple[str, str, str], tuple[contract.Call, functions.Body, tuple[str, ...]]]) -> functions.Body:
+    """The body under an overload that no other one has: bodies of one operation may differ by more than their keys tell."""
+    names = chain((body.overload,), (f"{body.overload}_{i}" for i in count(2)))
+
+    def fits(name: str) -> bool:
+        other = bodies.get((call.domain, call.op_type, name))
+        return other is None or other[1].lines == body.lines
+    return replace(body, overload=next(filter(fits, names)))
 
 
 def _node(program: Program, block: Block, call: contract.Call, body: functions.Body, names: Mapping[str, str], values: tuple[str, ...]) -> onnx.NodeProto:

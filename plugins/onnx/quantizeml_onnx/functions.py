@@ -162,7 +162,7 @@ def _recurrent(program: Program, block: Block) -> Body:
         "Next = Cast <to = 6> (p7)", f"whole = Constant <value_ints = {[0, 2 * channels, *(s or -1 for s in size)]}> ()", "sum = Reshape (Next, whole)",
     ]
     reach = np.full(2 * channels, recurrence.LIMIT, np.int64)
-    made = _ended(program, block, lines, (-reach, reach), f"c{channels}_{len(size)}")
+    made = _ended(program, block, lines, (-reach, reach), f"c{channels}_{'x'.join(str(s or '') for s in size)}")
     return replace(made, outputs=("Z", "Next"))
 
 
@@ -287,7 +287,7 @@ def _embed(program: Program, block: Block) -> Body:
              f"one = Constant <value = int32 {{{1 << embedding.FRACTION}}}> ()", "scaled = Mul (all, one)", "sum = Add (scaled, Table)"]
     low, high = (end << embedding.FRACTION for end in program.input_range(block))
     reach = (entries.min(axis=1) + min(low, 0), entries.max(axis=1) + max(high, 0))
-    return _ended(program, block, lines, reach, f"p{pixels}t{length}")
+    return _ended(program, block, lines, reach, f"c{channels}p{pixels}t{length}")
 
 
 def _lookup(program: Program, block: Block) -> Body:

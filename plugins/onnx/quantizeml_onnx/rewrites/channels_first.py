@@ -35,7 +35,7 @@ def lens_of(value: ir.Value | None) -> Lens | None:
     turned = producer(value, "Transpose")
     if perm_of(turned) != LAST or dims(value) is None:
         return rows.lens_of(value)
-    return Lens((turned,), turned.inputs[0], lambda inner: Op("Transpose", (inner,), {"perm": LAST}), _swapped)
+    return Lens((turned,), turned.inputs[0], lambda inner: Op("Transpose", (inner,), {"perm": LAST}))
 
 
 def rewrite(node: ir.Node) -> Proposal | Refusal | None:
@@ -60,7 +60,7 @@ def _two_tokens(node: ir.Node, x: ir.Value, lens: Lens) -> tuple[Op, Op]:
     """The operation on a sequence of two tokens: each is computed alone, so they stand for all."""
     batch, channels, _, length = dims(lens.image)
     few = Op("Identity", (lens.image,), shape=(batch, channels, 1, min(length, 2)))
-    short = replace(lens, image=few, shape=lambda d: (*lens.shape(d)[:3], min(length, 2)))
+    short = replace(lens, image=few)
     return Op(node.op_type, tuple(lens.back(few) if v is x else v for v in node.inputs), attributes(node)), MOVES[node.op_type](node, x, short)
 
 
@@ -72,12 +72,14 @@ def _two(node: ir.Node, both: list[Lens]) -> Proposal | None:
     return Proposal((node,), x.back(Op(node.op_type, (x.image, y.image), shape=dims(x.image))), context, "true")
 
 
-def _swapped(shape: Dims | None) -> Dims | None:
-    return None if shape is None else tuple(shape[i] for i in FIRST)
-
-
 def _shape(lens: Lens) -> Dims | None:
     return lens.image.shape if isinstance(lens.image, Op) else dims(lens.image)
+
+
+def _filtered(lens: Lens, filters: int) -> Dims:
+    """The image's shape with so many channels."""
+    batch, _, *size = _shape(lens)
+    return batch, filters, *size
 
 
 def _activation(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
@@ -96,7 +98,7 @@ def _matmul(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
     weight = constant(node.inputs[1])
     if weight is None or weight.ndim != 2 or node.inputs[0] is not x:
         return None
-    shape, kernel = lens.shape(dims(node.outputs[0])), np.ascontiguousarray(weight.T)[:, :, None, None]
+    shape, kernel = _filtered(lens, weight.shape[1]), np.ascontiguousarray(weight.T)[:, :, None, None]
     return lens.back(Op("Conv", (lens.image, kernel), unpadded(), name=f"{node.name}/pointwise", shape=shape))
 
 
@@ -110,7 +112,7 @@ def _gemm(node: ir.Node, x: ir.Value, lens: Lens) -> Expression | None:
     weight, bias, form = constant(node.inputs[1]), operand(node, 2), {name: attribute(node, name, default) for name, default in DEFAULTS.items()}
     if weight is None or form != NORMAL or bias is not None and constant(bias) is None:
         return None
-    shape, given = lens.shape(dims(node.outputs[0])), () if bias is None else (constant(bias).reshape(-1),)
+    shape, given = _filtered(lens, len(weight)), () if bias is None else (constant(bias).reshape(-1),)
     kernel = Op("Conv", (lens.image, weight[:, :, None, None], *given), unpadded(), name=f"{node.name}/pointwise", shape=shape)
     return lens.back(kernel)
 

@@ -35,12 +35,11 @@ LONGEST = 32
 
 @dataclass(frozen=True)
 class Lens:
-    """What a tensor shows of an image: the nodes between, the image, how to put them behind another image, and that image's shape."""
+    """What a tensor shows of an image: the nodes between, the image (or what stands for it in a proof), and how to put them behind another image."""
 
     nodes: tuple[ir.Node, ...]
-    image: ir.Value
+    image: ir.Value | Op
     back: Callable[[Op], Op]
-    shape: Callable[[Dims | None], Dims | None]
 
     @property
     def private(self) -> bool:
@@ -58,14 +57,14 @@ def sequence(value: ir.Value | None) -> Lens | None:
     image = None if shaped is None else dims(shaped.inputs[0])
     if shaped is None or image is None or len(image) != 4 or image[2] != 1 or None in image[1:] or dims(shaped.outputs[0]) != (*image[:2], image[3]):
         return None
-    return Lens((shaped, turned), shaped.inputs[0], as_sequence, lambda d: None if d is None else (d[0], d[2], 1, d[1]))
+    return Lens((shaped, turned), shaped.inputs[0], as_sequence)
 
 
 def second(value: ir.Value | None) -> Lens | None:
     """The lens of a sequence whose batch comes second, as torch's attention wants it."""
     turned = producer(value, "Transpose")
     lens = sequence(turned.inputs[0]) if perm_of(turned) == SECOND else None
-    return None if lens is None else Lens((*lens.nodes, turned), lens.image, as_second, lambda d: None if d is None else (d[1], d[2], 1, d[0]))
+    return None if lens is None else Lens((*lens.nodes, turned), lens.image, as_second)
 
 
 def table(value: ir.Value | None) -> Lens | None:
@@ -74,8 +73,7 @@ def table(value: ir.Value | None) -> Lens | None:
     lens, back = next(((found, back) for find, back in TABLES if shaped is not None and (found := find(shaped.inputs[0]))), (None, None))
     if lens is None or (dims(value) or ())[1:] != (dims(lens.image)[1],):
         return None
-    batch, _, _, length = dims(lens.image)
-    return Lens((*lens.nodes, shaped), lens.image, back, lambda d: None if d is None else (batch, d[1], 1, length))
+    return Lens((*lens.nodes, shaped), lens.image, back)
 
 
 def lens_of(value: ir.Value | None) -> Lens | None:
