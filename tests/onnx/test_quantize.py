@@ -166,6 +166,14 @@ def test_check_counts_saturated_outputs() -> None:
     assert "QML102" in {f.code for f in check_model(quantized, samples=samples())}
 
 
+@pytest.mark.parametrize("given", [{"input_shape": (3, 6, 6)}, {"samples": np.zeros((1, 3, 6, 6), np.float32)}], ids=["a shape", "samples"])
+def test_check_takes_the_shape_that_a_model_leaves_open(given: dict[str, Any]) -> None:
+    open_sizes = model(NET.replace("float[N,3,6,6] x", "float[N,3,H,W] x"))
+    with pytest.raises(ModelError, match="--input_shape"):
+        check_model(open_sizes)
+    assert check_model(open_sizes, **given) == check_model(model())
+
+
 def test_bodies_that_share_a_key_get_overloads_of_their_own() -> None:
     call, known = contract.Call("own", "Kind", ()), {}
     for lines, overload in ((("a",), "k"), (("b",), "k_2"), (("c",), "k_3"), (("b",), "k_2")):

@@ -13,8 +13,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
 
