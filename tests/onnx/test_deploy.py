@@ -131,7 +131,7 @@ def test_silu_is_one_operator() -> None:
 @pytest.mark.parametrize("side", [7, 64])
 def test_a_mean_is_one_product_with_ones(side: int) -> None:
     model = network(f"""(float[N,3,{side},{side}] x) => (float[N,2,1,1] y) <float[4,3,1,1] v, float[4,3,1,1] w, float[2,4,1,1] u>
-        {{ c = Conv(x, v) d = Conv(x, w) s = Add(c, d) p = GlobalAveragePool(s) y = Conv(p, u) }}""")
+        {{ c = Conv(x, v) k = Relu(x) d = Conv(k, w) s = Add(c, d) p = GlobalAveragePool(s) y = Conv(p, u) }}""")
     x = np.random.default_rng(0).normal(size=(4, 3, side, side)).astype(np.float32)
     made = quantize_model(model, samples=x).model
     mean = next(b.name for b in readback.program(made).blocks if b.pool)
@@ -181,8 +181,9 @@ def test_what_an_exact_body_wrote_is_pooled_in_floats(before: str, floating: boo
 @pytest.mark.parametrize("first", ["c", "r"], ids=["both signed", "one behind a ReLU"])
 @pytest.mark.parametrize("last", ["Identity", "Relu"])
 def test_operands_of_one_step_are_added_plainly(first: str, last: str) -> None:
+    """Dilations, which say nothing of a single pixel, keep the two convolutions apart."""
     model = network(f"""(float[N,3,8,8] x) => (float[N,2,8,8] y) <float[4,3,1,1] v, float[4,3,1,1] w, float[2,4,1,1] u>
-        {{ c = Conv(x, v) r = Relu(c) d = Conv(x, w) s = Add({first}, d) t = {last}(s) y = Conv(t, u) }}""")
+        {{ c = Conv(x, v) r = Relu(c) d = Conv<dilations=[2,2]>(x, w) s = Add({first}, d) t = {last}(s) y = Conv(t, u) }}""")
     x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
     made = quantize_model(model, samples=x).model
     assert sum(n.op_type == "QLinearAdd" for n in deployed(made).graph.node) == 1

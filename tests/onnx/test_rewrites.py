@@ -153,8 +153,15 @@ EQUAL = {
     "negative": (17, "(float[N,3] x) => (float[N,3] y) { y = Neg(x) }", {}, "Mul"),
     "negative_convolution": (17, "(float[N,3,4,4] x) => (float[N,2,4,4] y) { c = Conv(x, w) y = Neg(c) }", {"w": (2, 3, 1, 1)}, "Conv"),
     "square": (17, "(float[N,3] x) => (float[N,3] y) <float t = {2.0}> { y = Pow(x, t) }", {}, "Mul"),
-    "difference_of_convolutions": (17, "(float[N,3,4,4] x) => (float[N,3,4,4] y) { c = Conv(x, w) d = Conv(x, v) y = Sub(c, d) }",
-                                   {"w": (3, 3, 1, 1), "v": (3, 3, 1, 1)}, "Conv Conv Add"),
+    "difference_of_convolutions": (17, "(float[N,3,4,4] x) => (float[N,3,4,4] y) { c = Conv(x, w) r = Relu(x) d = Conv(r, v) y = Sub(c, d) }",
+                                   {"w": (3, 3, 1, 1), "v": (3, 3, 1, 1)}, "Conv Relu Conv Add"),
+    "a_repvgg_block": (17, "(float[N,3,9,8] x) => (float[N,3,9,8] y) <float[3] q = {1.0, 2.0, 0.5}> "
+                           "{ r = Relu(x) a = Conv<pads=[1,1,1,1]>(r, w) b = Conv(r, v, k) n = BatchNormalization(r, g, k, k, q) s = Add(a, b) t = Add(s, n) y = Relu(t) }",
+                       {"w": (3, 3, 3, 3), "v": (3, 3, 1, 1), "g": (3,), "k": (3,)}, "Relu Conv Relu"),
+    "a_depthwise_repvgg_block": (17, "(float[N,4,9,8] x) => (float[N,4,5,4] y) { a = Conv<group=4, pads=[1,2,1,2], strides=[2,2]>(x, w) b = Conv<group=4, strides=[2,2], pads=[0,1,0,1]>(x, v) "
+                                     "y = Add(b, a) }", {"w": (4, 1, 3, 5), "v": (4, 1, 1, 3)}, "Conv"),
+    "convolutions_of_other_strides": (17, "(float[N,3,8,8] x) => (float[N,2,4,4] y) { a = Conv<strides=[2,2]>(x, w) b = Conv(x, v) y = Add(a, b) }",
+                                      {"w": (2, 3, 1, 1), "v": (2, 3, 5, 5)}, "Conv Conv Add"),
     "global_max_pool": (17, "(float[N,3,4,5] x) => (float[N,3,1,1] y) { y = GlobalMaxPool(x) }", {}, "MaxPool"),
     "maximum_without_axes": (18, "(float[N,3,4,5] x) => (float[N,3] y) <int64[2] a = {3,2}> { y = ReduceMax<keepdims=0>(x, a) }", {}, "MaxPool Flatten"),
     "slopes_of_a_sum": (17, "(float[N,3,4,4] p, float[N,3,4,4] q) => (float[N,3,4,4] y) { a = Add(p, q) y = PRelu(a, s) }", {"s": (3, 1, 1)}, "Add Conv Relu Conv"),
@@ -398,7 +405,7 @@ def test_a_dilated_kernel_gets_its_zeros_without_the_capability(attributes, kern
     assert after.graph.initializer[0].dims[2:] == kernel
 
 
-ADD_RELU = "(float[N,3,8,8] x) => (float[N,3,8,8] y) { a = Conv(x, w) b = Conv(x, v) c = Add(a, b) y = Relu(c) }"
+ADD_RELU = "(float[N,3,8,8] x, float[N,3,8,8] z) => (float[N,3,8,8] y) { a = Conv(x, w) b = Conv(z, v) c = Add(a, b) y = Relu(c) }"
 
 
 @pytest.mark.parametrize("capabilities, expected", [({"add.activation"}, "Conv Conv Add Relu"), (set(), "Conv Conv Add Conv Relu")])
