@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ TIMM = ("cspdarknet53", "darknet53", "dla34", "dm_nfnet_f0", "dpn48b", "eca_resn
         "hrnet_w18_small", "inception_resnet_v2", "inception_v4", "lcnet_050", "mixnet_s", "mobilenetv4_conv_small", "mobileone_s0", "nfnet_f0", "rdnet_tiny", "regnetz_005", "repghostnet_050",
         "repvgg_a0", "repvit_m0_9", "res2net50_26w_4s", "resnet18d", "resnetv2_50", "rexnet_100", "selecsls42b", "semnasnet_075", "spnasnet_100", "starnet_s1", "tf_efficientnet_lite0",
         "tf_mobilenetv3_small_100", "tinynet_e", "vovnet39a", "xception41")
-CALIBRATION, HELD, ROUNDS = 16, 4, 5
+CALIBRATION, HELD, ROUNDS = 16, 4, 9
 
 
 @dataclass(frozen=True)
@@ -110,17 +110,19 @@ def judge(path: Path, target: str, shape: tuple[int, ...] | None) -> Judged | st
     form = session(deployed(made.model))
     wanted, got = (np.concatenate([opened.run(None, {entry.name: row[None]})[0] for row in held]) for opened in (real, form))
     wrong = differences(made.program, {entry.name: held[:1]}, lambda feeds: testing.boundaries(made.model, feeds))
-    slow, fast = (_seconds(opened, entry.name, held[:1]) for opened in (real, form))
+    slow, fast = _seconds((real, form), {entry.name: held[:1]})
     return Judged(path.stem, 100 * covered.macs / max(covered.total_macs, 1), tuple(map(stop_message, made.blueprint.stops)), seconds, len(wrong), sqnr(wanted, got), slow / fast)
 
 
-def _seconds(opened: Any, name: str, x: np.ndarray) -> float:
-    took = []
+def _seconds(sessions: Sequence[Any], feeds: Mapping[str, np.ndarray]) -> list[float]:
+    """Of each session, in turn with the others: median, the first round left out."""
+    took: list[list[float]] = [[] for _ in sessions]
     for _ in range(ROUNDS + 1):
-        start = time.perf_counter()
-        opened.run(None, {name: x})
-        took.append(time.perf_counter() - start)
-    return float(np.median(took[1:]))
+        for opened, times in zip(sessions, took, strict=True):
+            start = time.perf_counter()
+            opened.run(None, dict(feeds))
+            times.append(time.perf_counter() - start)
+    return [float(np.median(times[1:])) for times in took]
 
 
 def judged(args: argparse.Namespace) -> Iterator[Judged]:
