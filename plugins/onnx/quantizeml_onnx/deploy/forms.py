@@ -186,10 +186,13 @@ def _is_mean(block: Block) -> bool:
 
 
 def _image_sums(g: Graph, block: Block) -> str:
-    """The integers of each image summed, (N, C), by a product with ones."""
-    images = g.node("Reshape", g.names[block.inputs[0]], g.ints((0, len(block.arrays["weight"]), -1)))
-    ones = g.constant(f"{block.name}/ones", np.ones((_area(g, block), 1), np.int8))
-    return g.node("Squeeze", g.node("MatMulInteger", images, ones, g.zero(block.inputs[0]), g.nil(block.name)), g.ints((2,)))
+    """The integers of each image summed, (N, C), by a product with ones; channels last, as a QLinearConv leaves them, ones with pixels."""
+    x, channels, area = g.names[block.inputs[0]], len(block.arrays["weight"]), _area(g, block)
+    first, zero = _channels_first(g.program, block.inputs[0]), g.zero(block.inputs[0])
+    ones = g.constant(f"{block.name}/ones", np.ones((area, 1), np.int8) if first else np.ones((1, area), np.uint8))
+    images = g.node("Reshape", x if first else g.node("Transpose", x, perm=[0, 2, 3, 1]), g.ints((0, channels, -1) if first else (0, -1, channels)))
+    given = (images, ones, zero, g.nil(block.name)) if first else (ones, images, g.scalar(0, np.uint8), zero)
+    return g.node("Squeeze", g.node("MatMulInteger", *given), g.ints((2 if first else 1,)))
 
 
 def _total(g: Graph, block: Block, sums: str, wide: bool) -> str:
