@@ -62,6 +62,7 @@ CASES: dict[str, tuple[str, str, str, dict[str, np.ndarray]]] = {
     "a sum of three": (IMAGE, f"{W}, float[8,3,1,1] u, float[8,3,1,1] t", f"{CONV} d = Conv(x, u) e = Conv(x, t) y = Sum(c, d, e)", {}),
     **{f"{f} alone": (IMAGE, f"{W}, {V}", f"{CONV} r = MaxPool<kernel_shape=[2,2]>(c) f = {f}(r) y = Conv(f, v)", {}) for f in (
         "Abs", "Celu<alpha=0.5>", "Elu", "HardSigmoid", "Selu", "Softplus", "Softsign")},
+    "a SiLU of a factor": (IMAGE, f"{W}, {V}, float b", f"{CONV} g = Mul(b, c) s = Sigmoid(g) m = Mul(s, c) y = Conv(m, v)", arrays(b=1.702)),
     "a Mish spelled out": (IMAGE, f"{W}, {V}", f"{CONV} p = Softplus(c) t = Tanh(p) m = Mul(c, t) y = Conv(m, v)", {}),
     "slopes per channel behind a sum": (IMAGE, f"{W}, float[8,1,1] s", f"{CONV} r = Relu(c) a = Add(c, r) y = PRelu(a, s)", arrays(s=np.linspace(-0.2, 0.7, 8).reshape(8, 1, 1))),
     "a difference": (IMAGE, f"{W}, float[8,3,1,1] u", f"{CONV} d = Conv(x, u) r = Relu(d) y = Sub(c, r)", {}),

@@ -134,6 +134,8 @@ EQUAL = {
     "clip_of_disjoint_clip": (17, "(float[N,3] x) => (float[N,3] y) <float a = {-3.0}, float b = {-1.0}, float c = {1.0}, float d = {2.0}> "
                                   "{ t = Clip(x, a, b) y = Clip(t, c, d) }", {}, "Clamp"),
     "swish": (17, "(float[N,3] x) => (float[N,3] y) { s = Sigmoid(x) y = Mul(s, x) }", {}, "Swish"),
+    "swish_of_a_factor": (17, "(float[N,6] x) => (float[N,4] y) <float b = {1.702}> { g = MatMul(x, v) c = Mul(g, b) s = Sigmoid(c) h = Mul(g, s) y = MatMul(h, w) }",
+                          {"v": (6, 5), "w": (5, 4)}, "Gemm Swish Gemm"),
     "swish_after_add": (17, "(float[N,3] p, float[N,3] q) => (float[N,3] y) { x = Add(p, q) s = Sigmoid(x) y = Mul(x, s) }", {}, "Add Swish"),
     "hard_swish_hard_sigmoid": (14, "(float[N,3] x) => (float[N,3] y) { s = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(x, s) }", {},
                                 "HardSwish"),

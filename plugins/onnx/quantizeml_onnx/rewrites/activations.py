@@ -1,6 +1,6 @@
 """Activation functions spelled with elementary operations, recognised by what they compute, whatever the spelling.
 
-    Swish(x) = x * Sigmoid(x)     HardSwish(x) = x * clip(x / 6 + 1/2; 0, 1)     Gelu(x) = x * (1 + erf(x / sqrt(2))) / 2
+    Swish(x) = x * Sigmoid(x)     Swish(c x) / c = x * Sigmoid(c x)     HardSwish(x) = x * clip(x / 6 + 1/2; 0, 1)     Gelu(x) = x * (1 + erf(x / sqrt(2))) / 2
     Mish(x) = x * tanh(softplus(x))     FastGelu(x) = x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2
 
 The group of element-wise operations with scalar constants that ends in a node and reads one tensor is compared with the function that its
@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from .functions import DOMAIN
-from .graph import is_constant, scalar
+from .graph import dims, is_constant, scalar
 from .model import Op, Proposal, Refusal, Rewrite
 
 ANCHORS = ("Mul", "Div")
@@ -50,7 +51,20 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
     if found is None:
         return None
     x, group, activation = found
+    if activation.name == "Swish" and (factor := _factor(group)):
+        within = Op("Swish", (Op("Mul", (x, np.asarray(factor)), shape=dims(x)),), domain=DOMAIN, shape=dims(x))
+        return Proposal(group, Op("Mul", (within, np.asarray(1 / factor))), extent="element")
     return Proposal(group, Op(activation.name, (x,), domain=DOMAIN), extent="element", snap=activation.snap)
+
+
+def _factor(group: tuple[ir.Node, ...]) -> float | None:
+    """The positive number by which a tensor is multiplied in front of its sigmoid, None where it is one or there is none."""
+    sigmoid = next(n for n in group if n.op_type == "Sigmoid")
+    scaled = sigmoid.inputs[0].producer()
+    if len(group) != 3 or scaled not in group or scaled.op_type != "Mul":
+        return None
+    factor = next((f for v in scaled.inputs if (f := scalar(v)) is not None), 1.0)
+    return factor if factor > 0 and factor != 1 else None
 
 
 def _group(node: ir.Node) -> tuple[ir.Value, tuple[ir.Node, ...], Activation] | None:
