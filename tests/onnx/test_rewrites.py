@@ -162,6 +162,9 @@ EQUAL = {
                        {"w": (3, 3, 3, 3), "v": (3, 3, 1, 1), "g": (3,), "k": (3,)}, "Relu Conv Relu"),
     "a_depthwise_repvgg_block": (17, "(float[N,4,9,8] x) => (float[N,4,5,4] y) { a = Conv<group=4, pads=[1,2,1,2], strides=[2,2]>(x, w) b = Conv<group=4, strides=[2,2], pads=[0,1,0,1]>(x, v) "
                                      "y = Add(b, a) }", {"w": (4, 1, 3, 5), "v": (4, 1, 1, 3)}, "Conv"),
+    "the_mean_of_two_heads": (17, "(float[N,3,2,2] x) => (float[N,4] y) <float t = {2.0}> "
+                                  "{ r = Relu(x) f = Flatten(r) a = Gemm<transB=1>(f, v, k) b = Gemm<transB=1>(f, w) s = Add(a, b) y = Div(s, t) }",
+                              {"v": (4, 12), "w": (4, 12), "k": (4,)}, "Relu Flatten Gemm"),
     "convolutions_of_other_strides": (17, "(float[N,3,8,8] x) => (float[N,2,4,4] y) { a = Conv<strides=[2,2]>(x, w) b = Conv(x, v) y = Add(a, b) }",
                                       {"w": (2, 3, 1, 1), "v": (2, 3, 5, 5)}, "Conv Conv Add"),
     "global_max_pool": (17, "(float[N,3,4,5] x) => (float[N,3,1,1] y) { y = GlobalMaxPool(x) }", {}, "MaxPool"),

@@ -88,6 +88,7 @@ BUILTIN_REWRITES: tuple[Rewrite, ...] = (
     leaky_relu.REWRITE,
     scale.REWRITE,
     parallel.REWRITE,
+    parallel.DENSE,
     clamp.HARD_SIGMOID,
     clamp.CLAMP,
     slopes.SPLIT,

@@ -1,4 +1,4 @@
-"""Convolutions of one tensor whose sum is all that is read are one convolution, as RepVGG and its kin are deployed (Ding et al., arXiv 2101.03697, section 3.3).
+"""Convolutions or dense layers of one tensor whose sum is all that is read are one, as RepVGG and its kin are deployed (Ding et al., arXiv 2101.03697, section 3.3).
 
     Conv(x, v, a) + Conv(x, w, b) = Conv(x, v' + w', a + b)       v', w': the kernels in one frame, zeros around them
     Conv(x, v, a) + BN(x)         = Conv(x, v + diag(s), a + o)
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from . import batch_normalization
-from .graph import attribute, constant, dims, in_order, operand, private
+from . import batch_normalization, linear
+from .graph import attribute, attributes, constant, dims, in_order, operand, private, producer
 from .model import Op, Proposal, Rewrite
 from .pieces import unpadded
 
@@ -87,4 +87,19 @@ def _framed(kernel: np.ndarray, at: tuple[int, int], extent: tuple[int, int]) ->
     return framed
 
 
+def dense(node: ir.Node) -> Proposal | None:
+    """The one dense layer."""
+    a, b = (producer(v, "Gemm") if private(v) else None for v in node.inputs)
+    if a is None or b is None or a is b or linear.obstacle(a) or linear.obstacle(b) or dims(a.outputs[0]) != dims(b.outputs[0]):
+        return None
+    flat = [producer(n.inputs[0], "Flatten") for n in (a, b)]
+    if a.inputs[0] is not b.inputs[0] and (None in flat or flat[0].inputs[0] is not flat[1].inputs[0] or attributes(flat[0]) != attributes(flat[1])):
+        return None
+    biases = [bias.reshape(-1) for n in (a, b) if (bias := constant(operand(n, 2))) is not None]
+    inputs = (a.inputs[0], constant(a.inputs[1]) + constant(b.inputs[1]), *((sum(biases),) if biases else ()))
+    context = () if a.inputs[0] is b.inputs[0] else in_order(flat)
+    return Proposal(in_order((a, b, node)), Op("Gemm", inputs, attributes(a), name=a.name or ""), context, extent="true")
+
+
 REWRITE = Rewrite("sum_of_convolutions", rewrite, ("Add",))
+DENSE = Rewrite("sum_of_dense_layers", dense, ("Add",))
