@@ -17,7 +17,6 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "add": "adds two tensors of one shape (skip connections)",
     "add.activation": "applies a ReLU after an addition, in the same block",
     "attention": "runs scaled dot-product attention",
-    "byte_average": "averages an image of bytes, as a block of its own, rather than accumulators",
     "byte_table": "looks functions up by bytes (SiLU, HardSwish ...), in a block of its own, rather than by accumulators",
     "buffer": "keeps the last frames of a sequence (BufferTempConv)",
     "concat": "concatenates tensors along the channels",

@@ -190,15 +190,9 @@ def test_hardware_without_depthwise_pooling_gets_a_square_identity() -> None:
     np.testing.assert_array_equal(last.weight[:, :, 0, 0], np.eye(len(last.weight)))
 
 
-@pytest.mark.parametrize("behind", ["r = Relu(c) y = GlobalAveragePool(r)", "y = GlobalAveragePool(c)", "r = HardSwish(c) y = GlobalAveragePool(r)"])
-def test_a_cpu_averages_bytes(behind: str) -> None:
-    last = blocks(f"c = Conv(x, w) {behind}", target=CPU)[-1]
-    assert (last.kind, last.pool) == ("depthwise2d", Pool("gap"))
-
-
 @pytest.mark.parametrize("body, expected", [
     ("y = HardSwish(c)", ["conv2d", "lookup"]), ("d = Conv(x, w) a = Add(c, d) y = Tanh(a)", ["conv2d", "conv2d", "add", "lookup"]),
-    ("p = GlobalAveragePool(c) y = HardSigmoid<alpha=0.16666667>(p)", ["conv2d", "depthwise2d", "lookup"]),
+    ("p = GlobalAveragePool(c) y = HardSigmoid<alpha=0.16666667>(p)", ["conv2d", "lookup"]),
     (f"m = {MAXPOOL}(c) y = Elu(m)", ["conv2d", "lookup"]),
     ("f = Flatten(c) d = Gemm<transB=1>(f, gc) y = Tanh(d)", ["conv2d", "dense"]),
     ("f = Flatten(c) d = Gemm<transB=1>(f, gc) t = Tanh(d) y = Gemm<transB=1>(t, gd)", ["conv2d", "dense", "lookup", "dense"]),

@@ -81,8 +81,6 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
 
 def _conv2d(target: Target, match: Match) -> Block | Miss:
     conv = match.nodes[0].native
-    if target.can("byte_average") and _pool(match) == Pool("gap") and not match.find("Table"):
-        return Miss("the target averages bytes, in a block of their own")
     block = _window(target, match, "conv2d", conv["kernel"], conv["bias"], conv["strides"], conv["pads"], conv["groups"])
     return block if isinstance(block, Miss) else block.with_arrays(pad_value=conv.get("pad_value"))
 

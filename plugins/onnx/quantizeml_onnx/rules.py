@@ -94,7 +94,7 @@ def builtin_rules(target: Target) -> tuple[Rule, ...]:
 
 def _convolution(kind: str, target: Target, match: Match) -> Block | Miss:
     conv = match.nodes[0]
-    if refusal := guards.convolution(match.view, conv) or _unfit(kind, target, match) or _averages(target, match):
+    if refusal := guards.convolution(match.view, conv) or _unfit(kind, target, match):
         return Miss(refusal)
     return Block(
         conv.name, kind, match.inputs, match.output, strides=ints(conv, "strides", (1, 1)), dilations=_dilations(match.view, conv), pads=ints(conv, "pads", (0, 0, 0, 0)),
@@ -154,12 +154,6 @@ def _unfit(kind: str, target: Target, match: Match) -> str | None:
 def _looks_up(target: Target, match: Match) -> str | None:
     """A function gets a block of its own where bytes are looked up. That of a last dense layer stays with it, which keeps its accumulators."""
     return "the target looks bytes up, in a block of their own" if target.can("byte_table") and match.find(*TABLES) else None
-
-
-def _averages(target: Target, match: Match) -> str | None:
-    """A global average gets a block of its own where that is faster: not behind a table of accumulators, which does not leave bytes."""
-    alone = target.can("byte_average") and _pool(match) == Pool("gap") and not match.find(*TABLES)
-    return "the target averages bytes, in a block of their own" if alone else None
 
 
 def _post(match: Match) -> dict[str, Any]:
