@@ -1,4 +1,4 @@
-"""The target `cpu` in Keras: what padded depthwise layers read is left to saturation, averages and functions are of bytes, and all compute the same integers."""
+"""The target `cpu` in Keras: what padded depthwise layers read is left to saturation, functions are of bytes, and all compute the same integers."""
 
 from __future__ import annotations
 
