@@ -29,7 +29,6 @@ from .pieces import unpadded
 from .rows import FIRST, LAST, Lens, perm_of
 
 
-
 def lens_of(value: ir.Value | None) -> Lens | None:
     """How a tensor shows an image: channels last, or as a sequence in one of its forms."""
     turned = producer(value, "Transpose")
