@@ -18,6 +18,7 @@ from quantizeml_core.builtin import GENERIC
 from quantizeml_core.testing import differences
 from quantizeml_keras.float_layers import DepthwiseConv2DTranspose, PaddedConv2D
 from quantizeml_keras.frontend import KerasFrontend
+from quantizeml_keras.readers.steps import dilated
 from quantizeml_keras.rewrites import BUILTIN
 from quantizeml_keras.rules import builtin_rules
 from quantizeml_keras.testing import boundaries
@@ -233,6 +234,10 @@ def test_what_stays_float_says_why(case: str) -> None:
     assert stop.node.split("_")[0] == node and reason in stop.reason
     quantized, x = api.quantize_model(model, samples=samples(model)), samples(model)
     assert quantized.model(x).shape == model(x).shape and stop.node in quantized.warnings[0]
+
+
+def test_a_dilated_kernel_too_large_to_expand_says_its_size() -> None:
+    assert dilated(np.zeros((3, 3, 1, 1)), 4096) == "its kernel of 8193x8193 pixels would have 67125249 numbers, more than 67108864"
 
 
 def test_float_layers_keep_their_weights_behind_a_dequantizer() -> None:

@@ -61,11 +61,11 @@ LARGEST = 1 << 26
 
 
 def dilated(kernel: np.ndarray, rate: Any) -> np.ndarray | str:
-    """The kernel with zeros between its taps: a dilated convolution is that of the dilated kernel. What it would be where that is too large."""
+    """The kernel with zeros between its taps: a dilated convolution is that of the dilated kernel. Why not where that is too large."""
     (down, across), (height, width) = pair(rate), kernel.shape[:2]
     shape = ((height - 1) * down + 1, (width - 1) * across + 1, *kernel.shape[2:])
     if math.prod(shape) > LARGEST:
-        return f"its kernel of {shape[0]}x{shape[1]} pixels would have {math.prod(shape)} numbers"
+        return f"its kernel of {shape[0]}x{shape[1]} pixels would have {math.prod(shape)} numbers, more than {LARGEST}"
     out = np.zeros(shape, kernel.dtype)
     out[::down, ::across] = kernel
     return out

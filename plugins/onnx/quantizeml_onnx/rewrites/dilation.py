@@ -22,7 +22,7 @@ def rewrite(node: ir.Node) -> Proposal | Refusal | None:
         return Refusal("its weight is computed by the model")
     sizes = tuple((k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True))
     if (numbers := weight.shape[0] * weight.shape[1] * sizes[0] * sizes[1]) > LARGEST:
-        return Refusal(f"its kernel of {sizes[0]}x{sizes[1]} pixels would have {numbers} numbers")
+        return Refusal(f"its kernel of {sizes[0]}x{sizes[1]} pixels would have {numbers} numbers, more than {LARGEST}")
     spread = np.zeros((*weight.shape[:2], *sizes))
     spread[:, :, :: dilations[0], :: dilations[1]] = weight
     kept = {k: v for k, v in attributes(node).items() if k not in ("dilations", "kernel_shape")}
