@@ -23,7 +23,7 @@ Needs = Mapping[str, Floats]
 
 #: A channel is never resolved finer than this fraction of its tensor's widest channel, so dead channels keep a usable step.
 CHANNEL_FLOOR = 2.0**-8
-#: A zero point that all channels of an input share widens none by more than this.
+#: A zero point that all channels of an input share, or a zero point and a step, widens none by more than this.
 ZERO_COST = 1.125
 #: Range given to a tensor that was zero on every sample. What reads it counts its bias in its steps, so they are no finer than those of others.
 SILENT = 1.0
@@ -84,7 +84,7 @@ class Exact:
         """uint8 input: step = (high - low) / 255, zero_point = round(-low / step), for a range that is first widened to hold zero.
 
         Whole-number samples within 256 levels get step 1, so that pixels pass unchanged. What a padded convolution reads has one zero point for all channels where
-        that costs little: QLinearConv pads with one number.
+        that costs little, as QLinearConv pads with one number, and one step too, with which QuantizeLinear uses all threads.
         """
         low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
         step = (high - low) / 255.0
@@ -162,13 +162,17 @@ def _preferred(find: Callable[[Floats, str], tuple[Ints, Ints]], ratio: Floats, 
 
 
 def common_zero(low: Floats, high: Floats, step: Floats, zero_point: Ints) -> tuple[Floats, Ints]:
-    """One zero point for all channels, the one that widens least where it widens most, and the steps around it; what there was where that costs more than ZERO_COST."""
+    """One zero point for all channels, the one that widens least where it widens most, and the steps around it: one step where that costs no more than ZERO_COST,
+    else those of the channels; what there was where that costs more too."""
     z = np.arange(256.0)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         wide = np.fmax(np.fmax(-low / z, high / (255 - z)), step)
-    worst = (wide / step).max(axis=1)
-    best = int(worst.argmin())
-    return (wide[best], np.full_like(zero_point, best)) if worst[best] <= ZERO_COST else (step, zero_point)
+    for steps in (np.broadcast_to(wide.max(axis=1, keepdims=True), wide.shape), wide):
+        worst = (steps / step).max(axis=1)
+        best = int(worst.argmin())
+        if worst[best] <= ZERO_COST:
+            return steps[best].copy(), np.full_like(zero_point, best)
+    return step, zero_point
 
 
 def least_error_step(weight: Floats, widest: Floats, limit: int) -> Floats:

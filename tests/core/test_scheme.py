@@ -51,14 +51,14 @@ def test_where_multipliers_are_powers_of_two_weights_give_way(acc: np.ndarray, n
     assert (choice.acc_step >= acc * 2.0**-6 * (1 - 1e-9)).all() and (choice.acc_step < acc * 2.0**-5 * (1 + 1e-9)).all()
 
 
-@pytest.mark.parametrize(("low", "high", "padded", "zero_points"), [
-    ([-2.0, -2.1], [2.0, 2.0], True, 1), ([-2.0, -1.0], [2.0, 1.05], True, 1), ([-2.0, -1.0], [2.0, 3.5], True, 2), ([0.0, 0.0], [1.0, 1.1], True, 1),
-    ([-2.0, -2.1], [2.0, 2.0], False, 2),
-], ids=["alike", "one half as wide", "off centre", "never negative", "no padding"])
-def test_padded_inputs_share_a_zero_point_where_that_is_cheap(low: list[float], high: list[float], padded: bool, zero_points: int) -> None:
+@pytest.mark.parametrize(("low", "high", "padded", "zero_points", "steps"), [
+    ([-2.0, -2.1], [2.0, 2.0], True, 1, 1), ([-2.0, -1.0], [2.0, 1.05], True, 1, 2), ([-2.0, -1.0], [2.0, 3.5], True, 2, 2), ([0.0, 0.0], [1.0, 1.1], True, 1, 1),
+    ([0.0, 0.0], [1.0, 1.2], True, 1, 2), ([-2.118, -2.036, -1.804], [2.249, 2.429, 2.640], True, 1, 1), ([-2.0, -2.1], [2.0, 2.0], False, 2, 2),
+], ids=["alike", "one half as wide", "off centre", "never negative", "never negative, not alike", "ImageNet", "no padding"])
+def test_padded_inputs_share_zero_point_and_step_where_that_is_cheap(low: list[float], high: list[float], padded: bool, zero_points: int, steps: int) -> None:
     ends = np.array(low), np.array(high)
     step, zero_point = Exact().affine(*ends, False, padded)
-    assert len(set(zero_point.tolist())) == zero_points
+    assert (len(set(zero_point.tolist())), len(set(step.tolist()))) == (zero_points, steps)
     assert (-zero_point * step <= ends[0] + step / 2).all() and ((255 - zero_point) * step >= ends[1] - step / 2).all()  # a rounded zero point moves the range by half
 
 
