@@ -18,7 +18,7 @@ from .blocks import ENTRIES, LINEAR, Block, moves
 from .blueprint import Blueprint
 from .calibration import Range
 from .centre import saturates
-from .margin import Margin, margin
+from .margin import Margin, margin, to_bound
 from .numerics import qmax
 from .params import QuantizationParams
 from .plan import LayerPlan, Plan
@@ -69,7 +69,8 @@ def _layer(block: Block, blueprint: Blueprint, seen: Range, params: Quantization
     per_axis = not params.per_tensor_activations
     whole = target.bias_mantissa_bits is None and saturates(block, blueprint, bits, signed, target.can("pad_value"))
     extra = margin(seen, qmax(bits or 8, signed and not whole)) if per_axis else Margin()
-    return LayerPlan(weight_bits, bits, signed, per_axis, seen.low, seen.high, width, *extra)
+    high = to_bound(seen.high, extra, block.activation.bound) if relu and block.activation.bound is not None else seen.high
+    return LayerPlan(weight_bits, bits, signed, per_axis, seen.low, high, width, *extra)
 
 
 def _output_bits(block: Block, blueprint: Blueprint, params: QuantizationParams) -> int | None:

@@ -7,7 +7,7 @@ import pytest
 
 from quantizeml_core.calibration import Range, RangeObserver, two_largest
 from quantizeml_core.errors import UsageError
-from quantizeml_core.margin import Margin, margin
+from quantizeml_core.margin import Margin, margin, to_bound
 from quantizeml_core.plan import LayerPlan, Plan
 
 
@@ -53,6 +53,14 @@ def test_headroom_where_each_sample_goes_a_little_further() -> None:
     top = [6.0, *[1.0] * 15]
     found = [margin(_seen(top, [t / gap for t in top]), 127).headroom for gap in (1.1, 1.0)]
     assert found == [1.5, 1.0]
+
+
+@pytest.mark.parametrize(("extra", "high", "ends"), [
+    (Margin(), [6.0, 5.0, 4.0], [6.0, 6.0, 4.0]), (Margin(0.0, 1.25), [6.0, 4.0, 3.0], [6.0, 6.0, 3.0]), (Margin(0.875, 1.0), [6.0, 1.0, 0.0], [6.0, 6.0, 6.0]),
+    (Margin(), [3.0, 1.0, 0.0], [3.0, 1.0, 0.0]), (Margin(), [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]),
+], ids=["near", "with headroom", "with a floor", "far", "silent"])
+def test_a_range_near_the_bound_of_a_relu_ends_there(extra: Margin, high: list[float], ends: list[float]) -> None:
+    assert to_bound(np.array(high), extra, 6.0).tolist() == ends
 
 
 def test_the_fewer_pixels_the_more_headroom() -> None:
