@@ -7,8 +7,8 @@ onnxruntime on 2 threads.
     peak      what a matrix product of bytes reaches here (MatMulInteger, 2048 x 2048 by 2048 x 1024), and the share of it that a form reaches over a network's
               multiply-accumulates
 
-Sessions take turns in short bursts; a figure is the median over rounds of the median of a burst. On a processor whose byte products saturate (x86 without VNNI)
-onnxruntime's own int8 is wrong unless it is told to be precise: there it runs both ways.
+Sessions take turns in bursts of a fifth of a second, of which the second half counts; a figure is the median over rounds of the median of a burst. On a processor
+whose byte products saturate (x86 without VNNI) onnxruntime's own int8 is wrong unless it is told to be precise: there it runs both ways.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m benchmarks.speed [--runs N] [--nets NET ...] [--json FILE]
 
     end to end   a fresh process for each run, imports included: seconds and peak resident memory of the process
-    inference    milliseconds for one call of an onnxruntime session, 2 threads, batch 1 and 16
+    inference    milliseconds for one call of an onnxruntime session in its defaults, 2 threads, batch 1 and 16, once the threads of the session before it rest
     figures      medians over the runs; a ratio is ours (or a peer's) against the first row of its table
 """
 
@@ -35,6 +35,8 @@ from .accuracy import DEFAULT_NETS
 QUANTIZED_NET = "mobilenetv2_mnist"
 BATCHES = (1, 16)
 CALLS = 20
+#: Seconds a session runs before its calls count, and then counts at the least. Idle threads of the session before it take the cores for some 30 ms.
+STEADY = 0.1
 LAUNCHER = Path(__file__).with_name("launch.py")
 
 Command = Sequence[str]
@@ -101,10 +103,7 @@ def _launch(name: str, command: Command) -> dict[str, float]:
 
 
 def inference(net: Net, models: Mapping[str, Path], rounds: int) -> list[Timing]:
-    """Milliseconds of one call for each batch size: the median over `rounds` of the median of a burst of calls, the models in turn.
-
-    A median in the burst too: the threads of the session before it go on spinning for a while, and slow its first calls.
-    """
+    """Milliseconds of one call for each batch size: the median over `rounds` of the median of a burst of calls, the models in turn."""
     x, _ = net.test()
     opened = {name: session(path) for name, path in models.items()}
     return [timing for batch in BATCHES for timing in _timings(f"{net.name}, batch {batch}", in_turn(opened, x[:batch], rounds))]
@@ -124,10 +123,19 @@ def in_turn(opened: Mapping[str, Any], x: np.ndarray, rounds: int, calls: int = 
 
 
 def burst(opened: Any, x: np.ndarray, calls: int = CALLS) -> float:
-    """Seconds of a call."""
+    """Seconds of a call: the median of at least `calls`, after others that do not count."""
     entry = opened.get_inputs()[0]
     feed = {entry.name: x.astype(np.uint8) if entry.type == "tensor(uint8)" else x}
-    return median(_call(opened, feed) for _ in range(calls))
+    _calls(opened, feed, 1)
+    return median(_calls(opened, feed, calls))
+
+
+def _calls(opened: Any, feed: Mapping[str, np.ndarray], least: int) -> list[float]:
+    """Seconds of each call, in STEADY seconds."""
+    found, end = [], time.perf_counter() + STEADY
+    while len(found) < least or time.perf_counter() < end:
+        found.append(_call(opened, feed))
+    return found
 
 
 def _call(opened: Any, feed: Mapping[str, np.ndarray]) -> float:

@@ -97,7 +97,6 @@ def session(model: str | Path | Any, threads: int = THREADS, precise: bool = Fal
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_session_config_entry("session.x64quantprecision", str(int(precise)))
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # else its idle threads take the cores from the session that is measured next
     content = str(model) if isinstance(model, (str, Path)) else model.SerializeToString()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
