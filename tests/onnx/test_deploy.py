@@ -108,6 +108,24 @@ ODD = {
 }
 
 
+TRANSPOSED = {"kernel=stride": ("2,2", "strides=[2,2]"), "overlapping": ("3,3", "strides=[2,2], pads=[1,1,1,1], output_padding=[1,1]"), "cropped": ("4,4", "strides=[2,2], pads=[1,1,1,1]"),
+              "shorter than the stride": ("2,3", "strides=[3,2]"), "not square": ("5,2", "strides=[3,1], pads=[2,0,0,1]"), "stride 1": ("3,3", "strides=[1,1], pads=[1,1,1,1]"),
+              "cropped by more than a stride": ("5,5", "strides=[2,2], pads=[4,3,1,0]")}
+
+
+@pytest.mark.parametrize("tail", ["", "Relu", "Clip6"])
+@pytest.mark.parametrize(("kernel", "attributes"), TRANSPOSED.values(), ids=TRANSPOSED)
+def test_a_transposed_convolution_is_one_of_its_phases(kernel: str, attributes: str, tail: str) -> None:
+    body = {"": "c = Identity(b)", "Relu": "c = Relu(b)", "Clip6": "lo = Constant<value_float=0.0>() hi = Constant<value_float=0.5>() c = Clip(b, lo, hi)"}[tail]
+    model = network(f"""(float[N,3,9,7] x) => (float[N,4] y) <float[6,3,3,3] w, float[6,5,{kernel}] t, float[5] v, float[4,5,3,3] u>
+        {{ a = Conv<pads=[1,1,1,1]>(x, w) r = Relu(a) b = ConvTranspose<{attributes}>(r, t, v) {body} d = Conv<pads=[1,1,1,1]>(c, u) e = GlobalAveragePool(d) y = Flatten(e) }}""", opset=20)
+    x = np.random.default_rng(0).normal(size=(8, 3, 9, 7)).astype(np.float32)
+    quantized = quantize_model(model, samples=x).model
+    check(quantized, {"x": x})
+    check(quantized, {"x": 30 * x[:1]})
+    assert "ConvTranspose" not in {n.op_type for n in deployed(quantized).graph.node}
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("reads", ODD)
 def test_what_a_function_may_read(reads: str, bits: int) -> None:

@@ -1,6 +1,7 @@
 """Byte forms: a block as a few operators on uint8. A form answers False, having emitted nothing, where it cannot give the block's integers.
 
     conv2d, depthwise2d     QLinearConv [MaxPool] [Clip]       one float32 product, rounded to even: proven equal, but for ties of signed outputs
+    conv_transpose2d        QLinearConv of its phases, which are put side by side (`transposed`)
                             MatMulInteger [MatMul] ...         a global average, alone or behind one pixel: int32 sums, requantized in float64
     dense                   QGemm; in floats where accumulators leave the network
     multiply                QLinearMul where one ratio for all channels is clear of ties
@@ -23,130 +24,24 @@ from quantizeml_core.program import Program
 from quantizeml_core.solve import convolution_area
 
 from .. import addition, body
-from ..convolution import may_rise
 from ..unchanged import unchanged
-from . import functions
+from . import convolution, functions, transposed
+from .convolution import convolved, finish, pooled, ratios, top
 from .graph import MIDDLE, Graph
 
 Form = Callable[[Graph, Block], bool]
 ONE = np.ones(1)
-COLOURS = 3
-"""Channels of an image that get a fourth."""
-
-
-def ratios(program: Program, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> np.ndarray | None:
-    """A float32 per filter that rounds, ties to even, to the block's integers for every reachable accumulator: after a ReLU all of them, else all but negative ties."""
-    low, high = (int(v) for v in block.arrays["range"])
-    like = np.zeros(len(block.arrays["weight"]), np.int64)
-    m, f = (np.broadcast_to(block.arrays[n].astype(np.int64), like.shape) for n in ("multiplier", "shift"))
-    if max(-int(reach[0].min()), int(reach[1].max())) >= 2**31:
-        return None
-    found = numerics.float32_ratios(m, f, low if block.activation is None else max(low, 0), high, reach)
-    return None if np.isnan(found).any() else found
 
 
 def conv(g: Graph, block: Block) -> bool:
     """A convolution without table."""
     if unchanged(g.program, block):
         return _moved(g, block)
-    if "table" in block.arrays or "shift" not in block.arrays or "multiplier" not in block.arrays:
+    if not convolution.requantizes(block):
         return False
     if block.pool is not None and block.pool.kind == "gap":
         return averaged(g, block)
-    reach = body.reach(g.program, block)
-    rises = may_rise(g.program, block) and g.zeros[block.output] == MIDDLE
-    scale = _lifted(block) if rises else ratios(g.program, block, reach)
-    padded = None if scale is None else _padded(g, block)
-    if scale is None or padded is None:
-        return _one_pixel(g, block, reach)
-    x, zero, pads, extra = padded
-    bias = block.arrays.get("bias", np.zeros(1, np.int64)) + extra + (numerics.raised(block.arrays["multiplier"], block.arrays["shift"]) if rises else 0)
-    zero_out = g.scalar(0, np.uint8) if rises else g.zero(block.output)
-    kernel = np.pad(block.arrays["weight"], ((0, 0), (0, _fourth(block)), (0, 0), (0, 0)))
-    ratio = g.constant(f"{block.name}/ratio", scale)
-    last = [g.constant(f"{block.name}/bias", np.broadcast_to(bias, (len(block.arrays["weight"]),)).astype(np.int32))] if np.any(bias) else []
-    one = g.scalar(1, np.float32)
-    y = g.product("QLinearConv", block.name, kernel, _top(g, block), lambda w, wz: (x, one, zero, w, ratio, wz, one, zero_out, *last), groups=block.groups,
-                  group=block.groups, strides=list(block.strides), pads=list(pads), **({"dilations": list(block.dilations)} if body.is_dilated(block) else {}))
-    _finish(g, block, _pooled(g, block, y), reach)
-    return True
-
-
-def _lifted(block: Block) -> np.ndarray:
-    """The ratio of each filter that sends ties up, where no result is negative."""
-    value = numerics.multiplier_value(block.arrays["multiplier"], block.arrays["shift"]).astype(np.float32) * numerics.LIFT
-    return np.broadcast_to(value, (len(block.arrays["weight"]),))
-
-
-def _padded(g: Graph, block: Block) -> tuple[str, str, tuple[int, ...], np.ndarray] | None:
-    """The bytes that the convolution reads, its zero point, the pads left to it, and what its bias gains. A convolution pads with its zero point."""
-    tensor, pads = block.inputs[0], block.pads
-    x, zero, more = g.names[tensor], g.zeros[tensor], _fourth(block)
-    values = block.arrays.get("pad_value", np.zeros(1, np.int64)).astype(np.int64)
-    if not any(pads):
-        values = np.zeros(1, np.int64)
-    if len(np.unique(values)) == 1:
-        value = int(values[0])
-        gained = value * block.arrays["weight"].astype(np.int64).reshape(len(block.arrays["weight"]), -1).sum(axis=1)
-        return g.node("Pad", x, g.ints((0, 0, 0, 0, 0, 1, 0, 0))) if more else x, g.scalar(value + zero, np.uint8), pads, gained
-    size = g.program.shapes[tensor][2:]
-    return None if None in size else (_framed(g, x, pads, values + zero, size, more), g.scalar(zero, np.uint8), (0, 0, 0, 0), np.zeros(1, np.int64))
-
-
-def _top(g: Graph, block: Block) -> int:
-    """The largest byte that a convolution or dense layer reads."""
-    return body.padded_range(g.program, block)[1] + g.zeros[block.inputs[0]]
-
-
-def _fourth(block: Block) -> int:
-    """1 for a convolution of three channels, which gets a fourth whose weights are nil: words are read in place, threes are copied first."""
-    return int(block.groups == 1 and block.arrays["weight"].shape[1] == COLOURS)
-
-
-def _framed(g: Graph, x: str, pads: tuple[int, ...], values: np.ndarray, size: tuple[int, ...], more: int) -> str:
-    """Zeros around the image, on which comes a frame that onnxruntime makes when it loads the model: each channel's value, zeros inside.
-
-    Where four channels come of three, the bytes are put into the order of the convolution, channels last, before the image grows: onnxruntime takes four times as long to
-    transpose four channels of a number of pixels that eight does not divide. It moves a Transpose behind Pad and Add, but not across a Reshape.
-    """
-    last = (0, 2, 3, 1) if more else (0, 1, 2, 3)
-    top, left, bottom, right = pads
-    around = g.ints(tuple(np.take((0, 0, top, left), last)) + tuple(np.take((0, 0, bottom, right), last)))
-    value = g.constant(f"{x}/outside", np.pad(values, (0, more)).astype(np.uint8).reshape(1, -1, 1, 1).transpose(last))
-    inside = g.node("Pad", g.node("Expand", value, g.ints(tuple(np.take((1, len(values) + more, *size), last)))), around)
-    image = _channels_last(g, x, size) if more else x
-    framed = g.node("Add", g.node("Pad", image, around), g.node("Sub", value, inside))
-    return g.node("Transpose", framed, perm=[0, 3, 1, 2]) if more else framed
-
-
-def _channels_last(g: Graph, x: str, size: tuple[int, ...]) -> str:
-    """Three channels as four, (N, H, W, 4)."""
-    rows = g.node("Reshape", g.node("Pad", x, g.ints((0, 0, 0, 0, 0, 1, 0, 0))), g.ints((0, COLOURS + 1, -1)))
-    return g.node("Reshape", g.node("Transpose", rows, perm=[0, 2, 1]), g.ints((0, *size, COLOURS + 1)))
-
-
-def _pooled(g: Graph, block: Block, y: str) -> str:
-    if block.pool is None:
-        return y
-    return g.node("MaxPool", y, kernel_shape=list(block.pool.size), strides=list(block.pool.strides), pads=list(block.pool.pads))
-
-
-def _finish(g: Graph, block: Block, y: str, reach: tuple[np.ndarray, np.ndarray]) -> None:
-    """The ends of the output's range that a byte does not have by itself. Max pooling commutes with them."""
-    zero, relu = g.zeros[block.output], block.activation is not None
-    low, high = (int(v) for v in block.arrays["range"])
-    low = max(low, 0) if relu else low
-    m, f = block.arrays["multiplier"].astype(np.int64), block.arrays["shift"].astype(np.int64)
-    lowest, highest = (numerics.requantize(end, m, f, -(2**31), 2**31) for end in reach)
-    under, over = low + zero > 0 and lowest.min() < low, high + zero < 255 and highest.max() > high
-    bottom, top = (g.scalar(end + zero, np.uint8) for end in (low, high))
-    if "bound" in block.arrays:
-        bound = numerics.requantize(block.arrays["bound"], m, f, low, high) + zero
-        y = g.node("Min", y, g.constant(f"{block.name}/top", np.broadcast_to(bound, m.shape).astype(np.uint8).reshape(1, -1, 1, 1)))
-    if under or over:
-        g.node("Clip", y, bottom if under else "", *([top] if over else []), output=g.names[block.output])
-    else:
-        g.node("Identity", y, output=g.names[block.output])
+    return convolved(g, block, g.names[block.output]) or _one_pixel(g, block, body.reach(g.program, block))
 
 
 def averaged(g: Graph, block: Block) -> bool:
@@ -202,7 +97,7 @@ def _total(g: Graph, block: Block, sums: str, wide: bool) -> str:
 
 
 def _sums(g: Graph, block: Block, x: str, weight: np.ndarray) -> str:
-    return g.product("MatMulInteger", block.name, weight.T, _top(g, block), lambda w, wz: (x, w, g.zero(block.inputs[0]), wz),
+    return g.product("MatMulInteger", block.name, weight.T, top(g, block), lambda w, wz: (x, w, g.zero(block.inputs[0]), wz),
                      onnx.TensorProto.INT32)
 
 
@@ -254,9 +149,9 @@ def _moved(g: Graph, block: Block) -> bool:
     if block.pool is None:
         g.node("Identity", x, output=target)
     elif _channels_first(g.program, block.inputs[0]):
-        g.node("Cast", _pooled(g, block, g.node("Cast", x, to=onnx.TensorProto.FLOAT)), to=onnx.TensorProto.UINT8, output=target)
+        g.node("Cast", pooled(g, block, g.node("Cast", x, to=onnx.TensorProto.FLOAT)), to=onnx.TensorProto.UINT8, output=target)
     else:
-        g.node("Identity", _pooled(g, block, x), output=target)
+        g.node("Identity", pooled(g, block, x), output=target)
     return True
 
 
@@ -286,16 +181,16 @@ def dense(g: Graph, block: Block) -> bool:
 def _scaled(g: Graph, block: Block, x: str, bias: np.ndarray, step: np.ndarray, name: str) -> None:
     """The accumulators of a dense layer as float32 times a step, (F,) or (1,)."""
     ratio, added, one = g.constant(f"{block.name}/step", np.broadcast_to(step.astype(np.float32), bias.shape)), g.constant(f"{block.name}/bias", bias), g.scalar(1, np.float32)
-    y = g.product("QGemm", block.name, block.arrays["weight"].T, _top(g, block), lambda w, wz: (
+    y = g.product("QGemm", block.name, block.arrays["weight"].T, top(g, block), lambda w, wz: (
         x, one, g.zero(block.inputs[0]), w, ratio, g.repeated(wz, len(bias)), added), onnx.TensorProto.FLOAT, domain="com.microsoft")
     g.node("Identity", y, output=name)
 
 
 def _requantized(g: Graph, block: Block, x: str, bias: np.ndarray, reach: tuple[np.ndarray, np.ndarray], scale: np.ndarray) -> None:
     ratio, added, one = g.constant(f"{block.name}/ratio", scale), g.constant(f"{block.name}/bias", bias), g.scalar(1, np.float32)
-    y = g.product("QGemm", block.name, block.arrays["weight"].T, _top(g, block), lambda w, wz: (
+    y = g.product("QGemm", block.name, block.arrays["weight"].T, top(g, block), lambda w, wz: (
         x, one, g.zero(block.inputs[0]), w, ratio, g.repeated(wz, len(bias)), added, one, g.zero(block.output)), domain="com.microsoft")
-    _finish(g, block, y, reach)
+    finish(g, block, y, reach, g.names[block.output])
 
 
 def add(g: Graph, block: Block) -> bool:
@@ -396,5 +291,5 @@ def entry(g: Graph, block: Block) -> bool:
 
 
 FORMS: Mapping[str, Form] = {
-    "input": entry, "lookup": functions.form, "multiply": multiply, "conv2d": conv, "depthwise2d": conv, "dense": dense, "add": add, "concat": concat, "select": select, "upsample2d": upsample,
+    "input": entry, "lookup": functions.form, "multiply": multiply, "conv2d": conv, "depthwise2d": conv, "conv_transpose2d": transposed.form, "dense": dense, "add": add, "concat": concat, "select": select, "upsample2d": upsample,
 }
