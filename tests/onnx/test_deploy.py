@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,23 @@ def test_a_transposed_convolution_is_one_of_its_phases(kernel: str, attributes: 
     check(quantized, {"x": x})
     check(quantized, {"x": 30 * x[:1]})
     assert "ConvTranspose" not in {n.op_type for n in deployed(quantized).graph.node}
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield from (node, *(inner for a in node.attribute if a.HasField("g") for inner in _nodes(a.g)))
+
+
+@pytest.mark.parametrize(("channels", "filters", "groups", "merged"), [(8, 8, 8, 8), (8, 16, 8, 1), (12, 6, 6, 1), (48, 96, 6, 2), (66, 66, 2, 2), (3, 9, 3, 1)],
+                         ids=["depthwise", "two filters each", "two inputs each", "eight inputs each", "large", "colours"])
+def test_small_groups_are_merged(channels: int, filters: int, groups: int, merged: int) -> None:
+    """Zeros between change no integer."""
+    model = network(f"""(float[N,{channels},6,6] x) => (float[N,3] y) <float[{filters},{channels // groups},3,3] w, float[3,{filters}] v>
+        {{ a = Conv<group={groups}, pads=[1,1,1,1]>(x, w) b = Relu(a) c = GlobalMaxPool(b) d = Flatten(c) y = Gemm<transB=1>(d, v) }}""")
+    x = np.random.default_rng(0).normal(size=(8, channels, 6, 6)).astype(np.float32)
+    quantized = quantize_model(model, samples=x).model
+    check(quantized, {"x": 3 * x})
+    assert {a.i for n in _nodes(deployed(quantized).graph) if n.op_type == "QLinearConv" for a in n.attribute if a.name == "group"} == {merged}
 
 
 @pytest.mark.parametrize("bits", [8, 4])

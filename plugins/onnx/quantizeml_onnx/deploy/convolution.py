@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from quantizeml_core import numerics
@@ -14,6 +16,8 @@ from .graph import MIDDLE, Graph
 
 COLOURS = 3
 """Channels of an image that get a fourth."""
+GROUP = 32
+"""Filters, or their inputs, up to which groups are merged: measured (benchmarks/deployment.py), groups of 4 run at a hundredth of the speed of a plain convolution."""
 
 
 def requantizes(block: Block) -> bool:
@@ -23,6 +27,7 @@ def requantizes(block: Block) -> bool:
 
 def convolved(g: Graph, block: Block, output: str) -> bool:
     """A convolution whose bytes get the name `output`; False where that is not proven."""
+    block = _merged(block)
     reach = body.reach(g.program, block)
     rises = may_rise(g.program, block) and g.zeros[block.output] == MIDDLE
     scale = _lifted(block) if rises else ratios(g.program, block, reach)
@@ -40,6 +45,18 @@ def convolved(g: Graph, block: Block, output: str) -> bool:
                   group=block.groups, strides=list(block.strides), pads=list(pads), **({"dilations": list(block.dilations)} if body.is_dilated(block) else {}))
     finish(g, block, pooled(g, block, y), reach, output)
     return True
+
+
+def _merged(block: Block) -> Block:
+    """Small groups as larger ones, with zeros between; depthwise convolutions, which have a kernel of their own, as they are."""
+    weight, groups = block.arrays["weight"], block.groups
+    filters, inputs = len(weight) // groups, weight.shape[1]
+    if filters == inputs == 1:
+        return block
+    several = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * min(filters, inputs) <= GROUP))
+    wide = np.zeros((groups, filters, several, *weight.shape[1:]), weight.dtype)
+    wide[np.arange(groups), :, np.arange(groups) % several] = weight.reshape(groups, filters, *weight.shape[1:])
+    return replace(block, groups=groups // several).with_arrays(weight=wide.reshape(len(weight), several * inputs, *weight.shape[2:]))
 
 
 def ratios(program: Program, block: Block, reach: tuple[np.ndarray, np.ndarray]) -> np.ndarray | None:
