@@ -144,6 +144,21 @@ def test_small_groups_are_merged(channels: int, filters: int, groups: int, merge
     assert {a.i for n in _nodes(deployed(quantized).graph) if n.op_type == "QLinearConv" for a in n.attribute if a.name == "group"} == {merged}
 
 
+@pytest.mark.parametrize(("filter_", "groups", "read", "gathers"), [
+    ("1,1", 4, "", 0), ("3,3", 4, "", 0), ("1,1", 1, "", 0), ("1,1", 4, "k = GlobalMaxPool(b)", 1), ("1,1", 12, "", 1),
+], ids=["one pixel", "three by three", "no groups", "others read it", "depthwise"])
+def test_a_convolution_writes_shuffled_channels(filter_: str, groups: int, read: str, gathers: int) -> None:
+    side, more = (5 if filter_ == "3,3" else 7), ", float[N,12,1,1] k" if read else ""
+    model = network(f"""(float[N,12,7,7] x) => (float[N,3] y{more}) <float[12,{12 // groups},{filter_}] w, float[12,1,3,3] d, float[3,12] v>
+        {{ a = Conv<group={groups}>(x, w) b = Relu(a) {read} s = Constant<value_ints=[-1,4,3,{side},{side}]>() t = Constant<value_ints=[-1,12,{side},{side}]>()
+        e = Reshape(b, s) f = Transpose<perm=[0,2,1,3,4]>(e) h = Reshape(f, t) i = Conv<group=12, pads=[1,1,1,1]>(h, d) j = Relu(i) m = GlobalAveragePool(j) n = Flatten(m)
+        y = Gemm<transB=1>(n, v) }}""")
+    x = np.random.default_rng(0).normal(size=(8, 12, 7, 7)).astype(np.float32)
+    quantized = quantize_model(model, samples=x).model
+    check(quantized, {"x": 3 * x})
+    assert sum(n.op_type == "Gather" for n in deployed(quantized).graph.node) == gathers
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("reads", ODD)
 def test_what_a_function_may_read(reads: str, bits: int) -> None:

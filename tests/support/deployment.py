@@ -20,16 +20,19 @@ Values = Mapping[str, np.ndarray]
 
 
 def integers(model: onnx.ModelProto, form: onnx.ModelProto, program: Program, feeds: Values) -> Values:
-    """By tensor of the program, the integers that its bytes stand for; the floats of accumulators that are nowhere in the form."""
+    """By tensor of the program, the integers that its bytes stand for; the floats of accumulators that are nowhere in the form. What a convolution writes shuffled
+    is put back."""
     made, zeros = {t for n in form.graph.node for t in n.output}, zero_points(program)
     names = {real: integer for integer, real in dequantized(model).items() if integer in made}
-    tensors = [b.output for b in program.blocks]
+    shuffled = {b.inputs[0]: b for b in program.blocks if b.kind == "select" and b.inputs[0] not in names and b.inputs[0] not in made}
+    tensors = [b.output for b in program.blocks if b.output not in shuffled]
     exposed = onnx.ModelProto()
     exposed.CopyFrom(form)
     del exposed.graph.output[:]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=names.get(t, t)) for t in tensors)
     values = session(exposed.SerializeToString()).run([names.get(t, t) for t in tensors], dict(feeds))
-    return {t: v if v.dtype == np.float32 else v.astype(np.int64) - zeros.get(t, 0) for t, v in zip(tensors, values, strict=True)}
+    found = {t: v if v.dtype == np.float32 else v.astype(np.int64) - zeros.get(t, 0) for t, v in zip(tensors, values, strict=True)}
+    return found | {t: found[b.output][:, np.argsort(b.arrays["channels"])] for t, b in shuffled.items()}
 
 
 def ties_down(block: Block, x: np.ndarray) -> np.ndarray:

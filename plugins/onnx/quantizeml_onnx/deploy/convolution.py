@@ -14,8 +14,11 @@ from .. import body
 from ..convolution import may_rise
 from .graph import MIDDLE, Graph
 
+PER_FILTER = ("bias", "bound", "multiplier", "shift")
 COLOURS = 3
 """Channels of an image that get a fourth."""
+SPARED = 512
+"""Products of zeros for each output that cost less than to shuffle channels: two transpositions and a Gather."""
 GROUP = 32
 """Filters, or their inputs, up to which groups are merged: measured (benchmarks/deployment.py), groups of 4 run at a hundredth of the speed of a plain convolution."""
 
@@ -47,13 +50,38 @@ def convolved(g: Graph, block: Block, output: str) -> bool:
     return True
 
 
+def shuffle(program: Program, block: Block) -> Block | None:
+    """What reorders all channels of a convolution, and is all that reads it, where its filters are cheaper to reorder."""
+    readers, weight = [b for b in program.blocks if block.output in b.inputs], block.arrays["weight"]
+    if len(readers) != 1 or readers[0].kind != "select" or block.output in program.outputs or _is_depthwise(block):
+        return None
+    all_of_them = np.array_equal(np.sort(readers[0].arrays["channels"]), np.arange(len(weight)))
+    return readers[0] if all_of_them and (block.groups - 1) * weight[0].size <= SPARED else None
+
+
+def reordered(block: Block, channels: np.ndarray) -> Block:
+    """A convolution whose filters stand in another order, without groups."""
+    whole = _joined(block, block.groups)
+    each = {n: np.broadcast_to(block.arrays[n], (len(channels),))[channels] for n in PER_FILTER if n in block.arrays}
+    return whole.with_arrays(weight=whole.arrays["weight"][channels], **each)
+
+
+def _is_depthwise(block: Block) -> bool:
+    """Whether each group is one channel and one filter: such convolutions have a kernel of their own."""
+    return len(block.arrays["weight"]) == block.groups and block.arrays["weight"].shape[1] == 1
+
+
 def _merged(block: Block) -> Block:
-    """Small groups as larger ones, with zeros between; depthwise convolutions, which have a kernel of their own, as they are."""
-    weight, groups = block.arrays["weight"], block.groups
+    """Small groups as larger ones."""
+    groups, weight = block.groups, block.arrays["weight"]
+    smaller = min(len(weight) // groups, weight.shape[1])
+    return block if _is_depthwise(block) else _joined(block, max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * smaller <= GROUP)))
+
+
+def _joined(block: Block, several: int) -> Block:
+    """Each of `several` groups one, with zeros between."""
+    groups, weight = block.groups, block.arrays["weight"]
     filters, inputs = len(weight) // groups, weight.shape[1]
-    if filters == inputs == 1:
-        return block
-    several = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * min(filters, inputs) <= GROUP))
     wide = np.zeros((groups, filters, several, *weight.shape[1:]), weight.dtype)
     wide[np.arange(groups), :, np.arange(groups) % several] = weight.reshape(groups, filters, *weight.shape[1:])
     return replace(block, groups=groups // several).with_arrays(weight=wide.reshape(len(weight), several * inputs, *weight.shape[2:]))

@@ -41,6 +41,9 @@ def conv(g: Graph, block: Block) -> bool:
         return False
     if block.pool is not None and block.pool.kind == "gap":
         return averaged(g, block)
+    if (reader := convolution.shuffle(g.program, block)) and convolved(g, convolution.reordered(block, reader.arrays["channels"]), g.names[reader.output]):
+        g.written.add(reader.output)
+        return True
     return convolved(g, block, g.names[block.output]) or _one_pixel(g, block, body.reach(g.program, block))
 
 
@@ -259,8 +262,10 @@ def concat(g: Graph, block: Block) -> bool:
 
 
 def select(g: Graph, block: Block) -> bool:
-    """A Slice where the channels are neighbours: onnxruntime moves Transposes behind it, but not behind a Gather."""
+    """A Slice where the channels are neighbours: onnxruntime moves Transposes behind it, but not behind a Gather. Nothing where a convolution has that order already."""
     channels = block.arrays["channels"]
+    if block.output in g.written:
+        return True
     if np.array_equal(channels, np.arange(channels[0], channels[0] + len(channels))):
         g.node("Slice", g.names[block.inputs[0]], *(g.ints((int(n),)) for n in (channels[0], channels[0] + len(channels), 1)), output=g.names[block.output])
         return True

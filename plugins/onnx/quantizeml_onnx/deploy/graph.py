@@ -44,6 +44,7 @@ class Graph:
         names: by tensor of the program, its name in the file.
         zeros: by tensor of the program.
         flat: tensors (N, C, 1, 1) of the program that are written as (N, C).
+        written: tensors that an earlier block's form wrote.
         sums: by tensor of accumulators, what writes them times a step to a name, as floats.
     """
 
@@ -54,6 +55,7 @@ class Graph:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
     flat: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
     sums: dict[str, Callable[[np.ndarray, str], None]] = field(default_factory=dict)
     _asked: str = ""
 

@@ -14,10 +14,8 @@ import numpy as np
 
 from quantizeml_core.blocks import Block
 
-from .convolution import convolved, requantizes
+from .convolution import PER_FILTER, convolved, requantizes
 from .graph import Graph
-
-PER_FILTER = ("bias", "bound", "multiplier", "shift")
 
 
 @dataclass(frozen=True)
