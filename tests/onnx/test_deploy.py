@@ -127,6 +127,21 @@ def test_a_transposed_convolution_is_one_of_its_phases(kernel: str, attributes: 
     assert "ConvTranspose" not in {n.op_type for n in deployed(quantized).graph.node}
 
 
+@pytest.mark.parametrize("before", ["Relu", "Identity"])
+@pytest.mark.parametrize(("attributes", "floating"), [
+    ("kernel_shape=[2,2], strides=[2,2]", 0), ("kernel_shape=[3,3], pads=[1,1,1,1], count_include_pad=1", 0), ("kernel_shape=[3,2], strides=[2,1], pads=[1,0,0,1], count_include_pad=1", 0),
+    ("kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]", 1),
+], ids=["no pads", "zeros count", "not square", "zeros do not count"])
+def test_averages_of_windows_are_of_bytes(attributes: str, floating: int, before: str) -> None:
+    """Where nothing is negative: a sum of few bytes is halfway so often that no negative tie may go down."""
+    model = network(f"""(float[N,3,8,8] x) => (float[N,5] y) <float[16,3,3,3] w, float[5,16,3,3] v>
+        {{ a = Conv<pads=[1,1,1,1]>(x, w) b = {before}(a) c = AveragePool<{attributes}>(b) d = Conv(c, v) e = Relu(d) f = GlobalMaxPool(e) y = Flatten(f) }}""")
+    x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
+    quantized = quantize_model(model, samples=x).model
+    check(quantized, {"x": 2 * x})
+    assert sum(n.op_type == "Conv" for n in deployed(quantized).graph.node) == (floating if before == "Relu" else 1)
+
+
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     for node in graph.node:
         yield from (node, *(inner for a in node.attribute if a.HasField("g") for inner in _nodes(a.g)))

@@ -28,18 +28,23 @@ def requantizes(block: Block) -> bool:
     return "table" not in block.arrays and {"multiplier", "shift"} <= block.arrays.keys()
 
 
+def rises(g: Graph, block: Block) -> bool:
+    """Whether accumulators are raised by 128 steps, so that ties go up whatever their sign."""
+    return may_rise(g.program, block) and g.zeros[block.output] == MIDDLE
+
+
 def convolved(g: Graph, block: Block, output: str) -> bool:
     """A convolution whose bytes get the name `output`; False where that is not proven."""
     block = _merged(block)
     reach = body.reach(g.program, block)
-    rises = may_rise(g.program, block) and g.zeros[block.output] == MIDDLE
-    scale = _lifted(block) if rises else ratios(g.program, block, reach)
+    raised = rises(g, block)
+    scale = _lifted(block) if raised else ratios(g.program, block, reach)
     padded = None if scale is None else _padded(g, block)
     if scale is None or padded is None:
         return False
     x, zero, pads, extra = padded
-    bias = block.arrays.get("bias", np.zeros(1, np.int64)) + extra + (numerics.raised(block.arrays["multiplier"], block.arrays["shift"]) if rises else 0)
-    zero_out = g.scalar(0, np.uint8) if rises else g.zero(block.output)
+    bias = block.arrays.get("bias", np.zeros(1, np.int64)) + extra + (numerics.raised(block.arrays["multiplier"], block.arrays["shift"]) if raised else 0)
+    zero_out = g.scalar(0, np.uint8) if raised else g.zero(block.output)
     kernel = np.pad(block.arrays["weight"], ((0, 0), (0, _fourth(block)), (0, 0), (0, 0)))
     ratio = g.constant(f"{block.name}/ratio", scale)
     last = [g.constant(f"{block.name}/bias", np.broadcast_to(bias, (len(block.arrays["weight"]),)).astype(np.int32))] if np.any(bias) else []

@@ -2,6 +2,7 @@
 
     conv2d, depthwise2d     QLinearConv [MaxPool] [Clip]       one float32 product, rounded to even: proven equal, but for ties of signed outputs
     conv_transpose2d        QLinearConv of its phases, which are put side by side (`transposed`)
+    pool2d                  QLinearConv with ones where all windows count the same pixels
                             MatMulInteger [MatMul] ...         a global average, alone or behind one pixel: int32 sums, requantized in float64
     dense                   QGemm; in floats where accumulators leave the network
     multiply                QLinearMul where one ratio for all channels is clear of ties
@@ -13,6 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -20,6 +22,7 @@ import onnx
 from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
 from quantizeml_core.clearance import products_are_clear
+from quantizeml_core.geometry import common_denominator
 from quantizeml_core.program import Program
 from quantizeml_core.solve import convolution_area
 
@@ -280,6 +283,18 @@ def upsample(g: Graph, block: Block) -> bool:
     return True
 
 
+def average(g: Graph, block: Block) -> bool:
+    """Averages of windows that all count the same pixels: a depthwise convolution with ones. No negative tie may occur: among sums of few bytes it would be frequent."""
+    assert block.pool is not None
+    channels, *size = g.program.shapes[block.inputs[0]][1:]
+    if None in (channels, *size) or not convolution.requantizes(block) or (common_denominator(tuple(size), block.pool)[1] != 1).any():
+        return False
+    summed = replace(block, kind="depthwise2d", groups=channels, strides=block.pool.strides, pads=block.pool.pads, pool=None)
+    summed = summed.with_arrays(weight=np.ones((channels, 1, *block.pool.size), np.int8))
+    ties = block.activation is None and not convolution.rises(g, summed) and body.reach(g.program, summed)[0].min() < 0
+    return not ties and convolved(g, summed, g.names[block.output])
+
+
 def entry(g: Graph, block: Block) -> bool:
     """A model input: channel-first, then one QuantizeLinear; int8 integers become bytes by their zero point."""
     x, fmt = g.names[block.inputs[0]], g.program.formats[block.output]
@@ -296,5 +311,5 @@ def entry(g: Graph, block: Block) -> bool:
 
 
 FORMS: Mapping[str, Form] = {
-    "input": entry, "lookup": functions.form, "multiply": multiply, "conv2d": conv, "depthwise2d": conv, "conv_transpose2d": transposed.form, "dense": dense, "add": add, "concat": concat, "select": select, "upsample2d": upsample,
+    "input": entry, "lookup": functions.form, "multiply": multiply, "conv2d": conv, "depthwise2d": conv, "conv_transpose2d": transposed.form, "pool2d": average, "dense": dense, "add": add, "concat": concat, "select": select, "upsample2d": upsample,
 }
