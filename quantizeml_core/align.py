@@ -20,6 +20,8 @@ FINEST = 2.0**-10
 #: One step for all operands and results is preferred while it brings at most this many times the least noise, and to no tensor that others read more than this many
 #: times its own.
 EQUAL_COST, EQUAL_GROWTH = 1.25, 2.0
+#: Steps of one pattern in all groups (`_patterned`) are preferred while they bring at most this many times the least noise.
+PATTERN_COST = 2.0
 
 
 def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], shared: frozenset[str] = frozenset()) -> dict[str, np.ndarray]:
@@ -145,7 +147,8 @@ def common_base(wanted: np.ndarray, sums: np.ndarray, serves: np.ndarray | bool 
 
     A tensor that is written with step s brings noise s^2 / 12. A sum is exact on the finer of its operands' grids, so it only brings what it loses
     from there: (s_out^2 - min(s_x, s_y)^2) / 12. A result finer than that grid would hold nothing more, so it is never finer. Where one step for all
-    adds hardly more, on the average of the groups, they have one: processors add such integers without rounding, and faster.
+    adds hardly more, on the average of the groups, they have one: processors add such integers without rounding, and faster. Else all groups have one pattern,
+    base * 2^e_i with the same e, where that adds little: most of its additions are of equal steps.
 
     Arguments:
         wanted: (..., n) smallest steps without saturation.
@@ -161,10 +164,51 @@ def common_base(wanted: np.ndarray, sums: np.ndarray, serves: np.ndarray | bool 
     added = _noise(steps, sums)
     best = np.argmin(added, axis=-1)[..., None]
     chosen = np.take_along_axis(steps, best[..., None], axis=-2)[..., 0, :]
+    if not len(sums):
+        return chosen
+    least = np.take_along_axis(added, best, axis=-1)[..., 0]
     widest = np.broadcast_to(floor.max(axis=-1, keepdims=True), floor.shape)
-    cost = _noise(widest, sums) / np.take_along_axis(added, best, axis=-1)[..., 0]
-    growth = np.where(serves, np.square(widest / chosen), 0.0).reshape(-1, wanted.shape[-1]).mean(axis=0)
-    return widest if len(sums) and cost.mean() <= EQUAL_COST and growth.max() <= EQUAL_GROWTH else chosen
+    grown = np.where(serves, np.square(widest / chosen), 0.0).reshape(-1, wanted.shape[-1]).mean(axis=0)
+    if _cost(widest, least, sums) <= EQUAL_COST and grown.max() <= EQUAL_GROWTH:
+        return widest
+    patterned = _patterned(floor, sums) if floor.size > floor.shape[-1] else chosen
+    return patterned if _cost(patterned, least, sums) <= PATTERN_COST else chosen
+
+
+def _cost(steps: np.ndarray, least: np.ndarray, sums: np.ndarray) -> float:
+    """How many times the least noise steps bring, on the average of the groups."""
+    return float((_noise(steps, sums) / least).mean())
+
+
+def _patterned(floor: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Steps base * 2^e_i, each group's base the smallest that fits, with the e of least noise: one exponent is moved at a time, from none and from the middle of what
+    the groups want."""
+    widest = floor.max(axis=-1, keepdims=True)
+    log = np.log2(floor).reshape(-1, floor.shape[-1])
+    middle = np.rint(np.median(log - log.mean(axis=1, keepdims=True), axis=0))
+    found = [_improved(floor / widest, sums, start) for start in (np.zeros_like(middle), middle)]
+    return widest * min(found, key=lambda steps: float(_noise(steps, sums).mean()))
+
+
+def _improved(floor: np.ndarray, sums: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    """The steps of a pattern that no exponent improves by one up or down."""
+    steps = _of_pattern(floor, sums, exponents)
+    noise, better = float(_noise(steps, sums).mean()), True
+    while better:
+        better = False
+        for move in (*np.eye(len(exponents)), *-np.eye(len(exponents))):
+            tried = _of_pattern(floor, sums, exponents + move)
+            if (found := float(_noise(tried, sums).mean())) < noise * (1 - 1e-9):
+                exponents, steps, noise, better = exponents + move, tried, found, True
+    return steps
+
+
+def _of_pattern(floor: np.ndarray, sums: np.ndarray, exponents: np.ndarray) -> np.ndarray:
+    """No result finer than both operands, no step too small."""
+    pattern = exponents.copy()
+    for x, y, out in sums:
+        pattern[out] = max(pattern[out], min(pattern[x], pattern[y]))
+    return (floor * np.exp2(-pattern)).max(axis=-1, keepdims=True) * np.exp2(pattern)
 
 
 def _noise(steps: np.ndarray, sums: np.ndarray) -> np.ndarray:
