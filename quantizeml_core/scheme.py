@@ -37,7 +37,7 @@ PREFERRED: Mapping[str, tuple[str, ...]] = {
     numerics.INDEX: (numerics.INDEX,),
 }
 #: Below this ratio a preferred multiplier may cost anything: an accumulator of so fine a step loses nothing that the output's rounding would show.
-FINE = 2.0**-11.7
+FINE = 2.0**-10.9
 #: What else than FAST_COST a grid may cost: depthwise kernels, of few taps, have weights finer than they need, and in front of a
 #: local response normalization a bit of the output is worth more (`blocks.may_saturate`).
 COSTS: Mapping[str, float] = {numerics.POWERS: 2.0}
