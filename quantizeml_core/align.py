@@ -24,7 +24,8 @@ EQUAL_COST, EQUAL_GROWTH = 1.25, 2.0
 PATTERN_COST = 2.0
 
 
-def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], shared: frozenset[str] = frozenset()) -> dict[str, np.ndarray]:
+def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], shared: frozenset[str] = frozenset(),
+          patterned: bool = False) -> dict[str, np.ndarray]:
     """Steps for every tensor tied to an addition.
 
     Arguments:
@@ -32,6 +33,7 @@ def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], s
         wanted: per tensor the smallest step without saturation, (C,) or (1,) when all its channels share one.
         channels: number of channels of every tensor.
         shared: tensors whose channels must share one base (their producer applies one table to all channels).
+        patterned: whether channels are better alike, as far as that is cheap.
     Returns:
         steps by tensor name, shaped as in `wanted`, for tensors with tied channels only; what they wanted where a channel is not.
     """
@@ -45,7 +47,7 @@ def align(blocks: Iterable[Block], wanted: Steps, channels: Mapping[str, int], s
             ties.alias(block)
     for tensor in shared:
         ties.gather(tensor)
-    return ties.solve()
+    return ties.solve(patterned)
 
 
 def bound(blocks: Sequence[Block]) -> frozenset[str]:
@@ -95,14 +97,14 @@ class _Ties:
         slots = self.slots[tensor]
         self.edges.append(np.stack([np.broadcast_to(slots[:1], slots.shape), slots], axis=1))
 
-    def solve(self) -> dict[str, np.ndarray]:
+    def solve(self, patterned: bool) -> dict[str, np.ndarray]:
         if not self.tied:
             return {}
         roots = _roots(len(self.wanted), np.concatenate(self.edges))
         used = np.flatnonzero(np.isin(roots, roots[np.concatenate([self.slots[t] for t in self.tied])]))
         steps = self.wanted.copy()
         for members, sums in _alike(used, np.concatenate(self.sums), roots):
-            steps[members] = common_base(self.wanted[members], sums, self.serves[members])
+            steps[members] = common_base(self.wanted[members], sums, self.serves[members], patterned)
         tied = {t: s for t, s in self.slots.items() if np.isin(s, used).any()}
         return {t: steps[s[:1] if t in self.scalar else s] for t, s in tied.items()}
 
@@ -142,13 +144,13 @@ def _grouped(values: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarray]:
     return dict(zip(found.tolist(), np.split(values[order], first[1:]), strict=True))
 
 
-def common_base(wanted: np.ndarray, sums: np.ndarray, serves: np.ndarray | bool = False) -> np.ndarray:
+def common_base(wanted: np.ndarray, sums: np.ndarray, serves: np.ndarray | bool = False, patterned: bool = False) -> np.ndarray:
     """Steps base * 2^e_i >= wanted_i that add the least noise, over the bases that fit one of them exactly; for many groups of one kind at once.
 
     A tensor that is written with step s brings noise s^2 / 12. A sum is exact on the finer of its operands' grids, so it only brings what it loses
     from there: (s_out^2 - min(s_x, s_y)^2) / 12. A result finer than that grid would hold nothing more, so it is never finer. Where one step for all
-    adds hardly more, on the average of the groups, they have one: processors add such integers without rounding, and faster. Else all groups have one pattern,
-    base * 2^e_i with the same e, where that adds little: most of its additions are of equal steps.
+    adds hardly more, on the average of the groups, they have one: processors add such integers without rounding, and faster. Else, if
+    `patterned`, all groups have one pattern, base * 2^e_i with the same e, where that adds little: most of its additions are of equal steps.
 
     Arguments:
         wanted: (..., n) smallest steps without saturation.
@@ -171,8 +173,8 @@ def common_base(wanted: np.ndarray, sums: np.ndarray, serves: np.ndarray | bool 
     grown = np.where(serves, np.square(widest / chosen), 0.0).reshape(-1, wanted.shape[-1]).mean(axis=0)
     if _cost(widest, least, sums) <= EQUAL_COST and grown.max() <= EQUAL_GROWTH:
         return widest
-    patterned = _patterned(floor, sums) if floor.size > floor.shape[-1] else chosen
-    return patterned if _cost(patterned, least, sums) <= PATTERN_COST else chosen
+    alike = _patterned(floor, sums) if patterned and floor.size > floor.shape[-1] else chosen
+    return alike if _cost(alike, least, sums) <= PATTERN_COST else chosen
 
 
 def _cost(steps: np.ndarray, least: np.ndarray, sums: np.ndarray) -> float:

@@ -39,6 +39,7 @@ from .report.inspect import inspect_config, inspect_program, inspect_widened
 from .report.overflow import Accumulator, accumulators
 from .rounding import adapt
 from .samples import Samples
+from .scheme import Exact
 from .solve import solve
 from .target import Target
 
@@ -164,7 +165,7 @@ def _integers(blueprint: Blueprint, plan: Plan, ranges: Mapping[str, Range], cov
     config, mantissa = plan.to_json(), target.bias_mantissa_bits
     if mantissa is None:
         blueprint, plan, ranges = centre(blueprint, plan, ranges, target.can("pad_value"))
-    solutions = solve(blueprint, plan, ranges)
+    solutions = solve(blueprint, plan, ranges, Exact(target.can("add.alike")))
     blueprint = adapt(blueprint, plan, solutions, covariances, {t: r.mean for t, r in ranges.items()})
     errors = input_errors(blueprint, solutions, samples, batch_size) | lookup_errors(blueprint, solutions, ranges)
     corrected = correct(blueprint, plan, solutions, ranges, errors)

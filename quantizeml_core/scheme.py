@@ -9,6 +9,7 @@ range; with a given step (an addition, a per-tensor scale) the filter's weight s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -68,8 +69,15 @@ class Scheme(Protocol):
     def given(self, acc_step: Floats, step: Floats, grid: str) -> Choice: ...
 
 
+@dataclass(frozen=True)
 class Exact:
-    """No gain error anywhere."""
+    """No gain error anywhere.
+
+    Arguments:
+        patterned: as in `align`.
+    """
+
+    patterned: bool = False
 
     def need(self, absmax: Floats, bits: int, signed: bool) -> Floats:
         """The smallest step that covers the calibrated range; quiet channels keep CHANNEL_FLOOR of the widest one."""
@@ -95,7 +103,7 @@ class Exact:
 
     def tied(self, blocks: Sequence[Block], needs: Needs, channels: Mapping[str, int], shared: frozenset[str]) -> dict[str, Floats]:
         """Additions bind ratios only; a tensor with one step for all channels has that step given."""
-        given = align(blocks, needs, channels, shared)
+        given = align(blocks, needs, channels, shared, self.patterned)
         return given | {t: need for t, need in needs.items() if len(need) == 1 and t not in given}
 
     def weight_step(self, weight: Floats, bits: int) -> Floats:

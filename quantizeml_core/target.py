@@ -15,6 +15,7 @@ from .limits import Limit
 
 CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "add": "adds two tensors of one shape (skip connections)",
+    "add.alike": "adds faster where all channels are scaled alike",
     "add.activation": "applies a ReLU after an addition, in the same block",
     "attention": "runs scaled dot-product attention",
     "byte_table": "looks functions up by bytes (SiLU, HardSwish ...), in a block of its own, rather than by accumulators",

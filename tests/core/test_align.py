@@ -41,7 +41,7 @@ def test_operands_and_sum_share_one_step_where_that_is_cheap(wanted: list[list[f
 def test_channels_have_one_pattern_of_steps_where_that_is_cheap() -> None:
     """Three channels alone would have 1:2:4, 1:1:4 and 1:1:2."""
     wanted = np.array([[1.0, 1.6, 3.9], [1.0, 0.9, 3.6], [1.0, 0.9, 1.9]])
-    steps = common_base(wanted, np.array([[0, 1, 2]]))
+    steps = common_base(wanted, np.array([[0, 1, 2]]), patterned=True)
     patterns, alone = ({tuple(row / row[0]) for row in found} for found in (steps, np.stack([common_base(row, np.array([[0, 1, 2]])) for row in wanted])))
     assert len(patterns) == 1 < len(alone) and (steps >= wanted * (1 - 1e-12)).all()  # one product more
 
@@ -51,7 +51,7 @@ def test_channels_that_differ_too_much_keep_their_own_pattern(cost: float, kept:
     """The common one, 1:1:1:1:1:1:2, brings 1.75 times the noise of either kind."""
     monkeypatch.setattr("quantizeml_core.align.PATTERN_COST", cost)
     wanted, sums = np.array([[1.0] * 6 + [64.0]] * 2 + [[64.0] * 7]), np.array([[0, 1, 2], [2, 3, 4], [4, 5, 6]])
-    assert bool((common_base(wanted, sums) == wanted).all()) is kept
+    assert bool((common_base(wanted, sums, patterned=True) == wanted).all()) is kept
 
 
 @pytest.mark.parametrize(("serves", "equal"), [((False, False, False), True), ((True, False, False), False), ((False, True, False), True)])
