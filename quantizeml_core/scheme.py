@@ -37,7 +37,8 @@ PREFERRED: Mapping[str, tuple[str, ...]] = {
     numerics.ANY: (), numerics.RELU: (numerics.RELU, numerics.TIED), numerics.SIGNED: (numerics.SIGNED, numerics.TIED), numerics.POWERS: (numerics.POWERS,),
     numerics.INDEX: (numerics.INDEX,),
 }
-#: Below this ratio a preferred multiplier may cost anything: an accumulator of so fine a step loses nothing that the output's rounding would show.
+#: Below this ratio a preferred multiplier may cost anything: an accumulator of so fine a step loses nothing that the output's rounding would show. From here on those of two
+#: halves are no further apart than FAST_COST.
 FINE = 2.0**-10.9
 #: What else than FAST_COST a grid may cost: depthwise kernels, of few taps, have weights finer than they need, and in front of a
 #: local response normalization a bit of the output is worth more (`blocks.may_saturate`).
