@@ -159,6 +159,30 @@ def test_small_groups_are_merged(channels: int, filters: int, groups: int, merge
     assert {a.i for n in _nodes(deployed(quantized).graph) if n.op_type == "QLinearConv" for a in n.attribute if a.name == "group"} == {merged}
 
 
+ROWS = {
+    "stride 2": (3, 8, "3,3", "strides=[2,2], pads=[1,1,1,1]", 16, 12), "pads at the end": (3, 8, "3,3", "strides=[2,2], pads=[0,0,1,1]", 16, 12),
+    "7x7": (3, 8, "7,7", "strides=[2,2], pads=[3,3,3,3]", 16, 12), "grey": (1, 8, "5,5", "pads=[2,2,2,2]", 16, 4), "patches": (3, 8, "4,4", "strides=[4,4]", 16, 12),
+    "two channels": (2, 8, "3,3", "pads=[1,1,1,1]", 16, 4), "six channels": (6, 8, "3,3", "strides=[2,2], pads=[1,1,1,1]", 16, 12),
+    "beside the kernel": (3, 8, "1,1", "strides=[2,2]", 16, 12), "not square": (3, 8, "3,5", "strides=[1,2], pads=[1,2,0,2]", 16, 12),
+    "dilated rows": (3, 8, "3,3", "dilations=[2,1], pads=[2,1,2,1]", 16, 12), "dilated columns": (3, 8, "3,3", "dilations=[1,2], pads=[1,2,1,2]", 16, 4),
+    "a width of 18": (3, 8, "3,3", "strides=[2,2], pads=[1,1,1,1]", 18, 4), "no pads": (3, 8, "3,3", "strides=[2,2]", 16, 4), "many filters": (3, 64, "3,3", "pads=[1,1,1,1]", 16, 4),
+    "whole words": (8, 8, "3,3", "strides=[2,2], pads=[1,1,1,1]", 16, 8),
+}
+
+
+@pytest.mark.parametrize("offset", [0, 30], ids=["one zero", "zeros of channels"])
+@pytest.mark.parametrize(("channels", "filters", "kernel", "attributes", "width", "read"), ROWS.values(), ids=ROWS)
+def test_pixels_of_a_row_are_read_together(channels: int, filters: int, kernel: str, attributes: str, width: int, read: int, offset: float) -> None:
+    """Where that makes whole words of four, and adds few products."""
+    model = network(f"""(float[N,{channels},10,{width}] x) => (float[N,3] y) <float[{filters},{channels},{kernel}] w, float[{filters}] b, float[3,{filters},1,1] v>
+        {{ a = Conv<{attributes}>(x, w, b) r = Relu(a) m = MaxPool<kernel_shape=[2,2]>(r) c = Conv(m, v) d = GlobalMaxPool(c) y = Flatten(d) }}""")
+    x = (np.random.default_rng(0).normal(size=(8, channels, 10, width)) + offset * np.arange(channels).reshape(-1, 1, 1)).astype(np.float32)
+    quantized = quantize_model(model, samples=x).model
+    check(quantized, {"x": x})
+    form = deployed(quantized)
+    assert next(t.dims[1] for t in form.graph.initializer if t.name.endswith("/weight")) == read
+
+
 @pytest.mark.parametrize(("filter_", "groups", "read", "gathers"), [
     ("1,1", 4, "", 0), ("3,3", 4, "", 0), ("1,1", 1, "", 0), ("1,1", 4, "k = GlobalMaxPool(b)", 1), ("1,1", 12, "", 1),
 ], ids=["one pixel", "three by three", "no groups", "others read it", "depthwise"])
