@@ -26,7 +26,7 @@ GENERIC = Target(
     accumulator_bits={"input_conv2d": 32, "conv2d": 32, "conv_transpose2d": 32, "depthwise2d": 32, "dense": 32, "add": 32, "concat": 32,
                       "multiply": 32, "attention": 32, "embed": 32, "shift_attention": 32, "local_response": 32, "lookup": 32, "mad_normalize": 32,
                       "normalize": 32, "pool2d": 32, "recurrent": 32, "softmax": 32, "matmul": 32},
-    capabilities=frozenset(CAPABILITIES) - {"add.alike", "byte_table", "pad_value"},
+    capabilities=frozenset(CAPABILITIES) - {"add.alike", "byte_average", "byte_table", "pad_value"},
 )
 CPU = replace(GENERIC, name="cpu", summary="the same for deployment, not for the converter: faster where layers are depthwise",
               capabilities=frozenset(CAPABILITIES))

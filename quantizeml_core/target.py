@@ -18,6 +18,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType({
     "add.alike": "adds faster where all channels are scaled alike",
     "add.activation": "applies a ReLU after an addition, in the same block",
     "attention": "runs scaled dot-product attention",
+    "byte_average": "averages images of bytes, in a block of its own, rather than accumulators",
     "byte_table": "looks functions up by bytes (SiLU, HardSwish ...), in a block of its own, rather than by accumulators",
     "buffer": "keeps the last frames of a sequence (BufferTempConv)",
     "concat": "concatenates tensors along the channels",

@@ -192,7 +192,7 @@ def test_hardware_without_depthwise_pooling_gets_a_square_identity() -> None:
 
 @pytest.mark.parametrize("body, expected", [
     ("y = HardSwish(c)", ["conv2d", "lookup"]), ("d = Conv(x, w) a = Add(c, d) y = Tanh(a)", ["conv2d", "conv2d", "add", "lookup"]),
-    ("p = GlobalAveragePool(c) y = HardSigmoid<alpha=0.16666667>(p)", ["conv2d", "lookup"]),
+    ("p = GlobalAveragePool(c) y = HardSigmoid<alpha=0.16666667>(p)", ["conv2d", "depthwise2d", "lookup"]),
     (f"m = {MAXPOOL}(c) y = Elu(m)", ["conv2d", "lookup"]),
     ("f = Flatten(c) d = Gemm<transB=1>(f, gc) y = Tanh(d)", ["conv2d", "dense"]),
     ("f = Flatten(c) d = Gemm<transB=1>(f, gc) t = Tanh(d) y = Gemm<transB=1>(t, gd)", ["conv2d", "dense", "lookup", "dense"]),
@@ -200,6 +200,14 @@ def test_hardware_without_depthwise_pooling_gets_a_square_identity() -> None:
 def test_a_cpu_looks_functions_up(body: str, expected: list[str]) -> None:
     """But for that of a last dense layer, which keeps its accumulators."""
     assert [b.kind for b in blocks(f"c = Conv(x, w) {body}", target=CPU)] == expected
+
+
+@pytest.mark.parametrize("body, expected", [
+    ("y = GlobalAveragePool(c)", [None, "gap"]), ("r = Relu(c) y = GlobalAveragePool(r)", [None, "gap"]), ("d = Conv(x, w) a = Add(c, d) y = GlobalAveragePool(a)", [None, None, None, "gap"]),
+    ("d = Conv(x, w) a = Add(c, d) r = Relu(a) y = GlobalAveragePool(r)", [None, None, None, "gap"]), (f"y = {MAXPOOL}(c)", ["max"]),
+])
+def test_a_cpu_averages_bytes(body: str, expected: list[str | None]) -> None:
+    assert [b.pool and b.pool.kind for b in blocks(f"c = Conv(x, w) {body}", target=CPU)] == expected
 
 
 @pytest.mark.parametrize("body, probe", [

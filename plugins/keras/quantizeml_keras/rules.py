@@ -256,12 +256,18 @@ def _unfit(kind: str, target: Target, match: Match) -> str | None:
         "depthwise2d": kind == "depthwise2d",
         "depthwise2d.pool": kind == "depthwise2d" and pool is not None,
         "activation.table": table is not None,
-    }) or _looks_up(target, match)
+    }) or _looks_up(target, match) or _averages(target, match)
 
 
 def _looks_up(target: Target, match: Match) -> str | None:
     """A function gets a block of its own where bytes are looked up. That of a last dense layer stays with it, which keeps its accumulators."""
     return "the target looks bytes up, in a block of their own" if target.can("byte_table") and match.find("Table") else None
+
+
+def _averages(target: Target, match: Match) -> str | None:
+    """A global average gets a block of its own where bytes are averaged; what stands in for a convolution is that block."""
+    behind = match.nodes[0].op in ("Conv2D", "DepthwiseConv2D") and match.find("GlobalAveragePool")
+    return "the target averages bytes, in a block of their own" if target.can("byte_average") and behind else None
 
 
 def _image(match: Match) -> str | None:

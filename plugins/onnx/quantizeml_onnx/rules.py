@@ -148,12 +148,18 @@ def _unfit(kind: str, target: Target, match: Match) -> str | None:
     }
     if table and pool and pool.kind == "max":
         return f"max pooling and a table activation ({table.op}) do not fit into one block"
-    return target.lacks(needed) or _looks_up(target, match)
+    return target.lacks(needed) or _looks_up(target, match) or _averages(target, match)
 
 
 def _looks_up(target: Target, match: Match) -> str | None:
     """A function gets a block of its own where bytes are looked up. That of a last dense layer stays with it, which keeps its accumulators."""
     return "the target looks bytes up, in a block of their own" if target.can("byte_table") and match.find(*TABLES) else None
+
+
+def _averages(target: Target, match: Match) -> str | None:
+    """A global average gets a block of its own where bytes are averaged; what stands in for a convolution is that block."""
+    behind = match.nodes[0].op == "Conv" and match.find("GlobalAveragePool")
+    return "the target averages bytes, in a block of their own" if target.can("byte_average") and behind else None
 
 
 def _post(match: Match) -> dict[str, Any]:
