@@ -281,6 +281,26 @@ def test_operands_of_one_step_are_added_plainly(first: str, last: str) -> None:
         check(made, {"x": values})
 
 
+@pytest.mark.parametrize(("factors", "shift", "one"), [
+    ((1, 1), 0, True), ((2, 1), 0, True), ((1, 4), 0, True), ((1, 1), 1, True), ((2, 1), 1, True), ((1, 2), 1, True), ((4, 1), 2, True), ((8, 1), 3, True), ((1, 8), 2, True),
+    ((8, 8), 4, True), ((2, 1), 2, False), ((1, 1), 2, False), ((16, 1), 4, False), ((32, 1), 5, False), ((1, (1, 2, 1, 1)), 1, False), ((1, 1), (0, 1, 1, 1), False),
+], ids=str)
+@pytest.mark.parametrize("last", ["Identity", "Relu"])
+@pytest.mark.parametrize("first", ["c", "r"], ids=["both signed", "one behind a ReLU"])
+def test_sums_of_all_bytes(first: str, last: str, factors: tuple, shift: int | tuple, one: bool) -> None:
+    """One operator where channels are scaled alike: not where operands may be finer than it can say, unless a ReLU follows."""
+    model = network(f"""(float[N,3,64,64] x) => (float[N,2,64,64] y) <float[4,3,1,1] v, float[4,3,1,1] w, float[2,4,1,1] u>
+        {{ c = Conv(x, v) r = Relu(c) d = Conv<dilations=[2,2]>(x, w) s = Add({first}, d) t = {last}(s) y = Conv(t, u) }}""")
+    x = np.random.default_rng(0).normal(size=(16, 3, 64, 64)).astype(np.float32)
+    made = quantize_model(model, samples=x).model
+    for name, value in (("s_x1_shift", factors[0]), ("s_x2_shift", factors[1]), ("s_S_out", np.exp2(shift))):
+        tensor = next(t for t in made.graph.initializer if t.name == name)
+        kept = onnx.numpy_helper.to_array(tensor)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.broadcast_to(np.reshape(value, (1, -1, 1, 1)), kept.shape).astype(kept.dtype), name))
+    check(made, {"x": 1.5 * x})
+    assert (sum(n.op_type == "QLinearAdd" for n in deployed(made).graph.node) == 1) == (one or last == "Relu" and factors[0] + np.max(factors[1]) <= 16 and np.ndim(shift) == np.ndim(factors[1]) == 0)
+
+
 @pytest.mark.parametrize("pool", ["p = Identity(r)", "p = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (r)"], ids=["alone", "pooled"])
 @pytest.mark.parametrize("activation", ["r = Relu(d)", "zero = Constant <value_float = 0.0> () bound = Constant <value_float = 0.7> () r = Clip(d, zero, bound)"])
 def test_a_relu_of_a_depthwise_convolution_is_saturation(activation: str, pool: str) -> None:

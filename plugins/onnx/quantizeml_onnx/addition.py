@@ -9,6 +9,8 @@ twelfth of the time of the same steps as float operations.
 
 from __future__ import annotations
 
+import numpy as np
+
 from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
 from quantizeml_core.program import Program
@@ -30,9 +32,15 @@ def fits(block: Block) -> bool:
     return factors <= LARGEST and 0 <= int(arrays["shift"].min()) and int(arrays["shift"].max()) <= SHIFTS
 
 
+def uniform(block: Block) -> tuple[int, int, int] | None:
+    """The factors and the shift that all channels have; None where they differ."""
+    found = [np.unique(block.arrays[name]) for name in ("x_shift", "y_shift", "shift")] if "shift" in block.arrays else []
+    return (int(found[0][0]), int(found[1][0]), int(found[2][0])) if found and all(len(values) == 1 for values in found) else None
+
+
 def plain(block: Block) -> bool:
     """Whether operands and sum share their step, channel by channel."""
-    return "shift" in block.arrays and all((block.arrays[name] == value).all() for name, value in (("x_shift", 1), ("y_shift", 1), ("shift", 0)))
+    return uniform(block) == (1, 1, 0)
 
 
 def rows(program: Program, block: Block) -> int:

@@ -6,7 +6,7 @@
                             MatMulInteger [MatMul] ...         a global average, alone or behind one pixel: int32 sums, requantized in float64
     dense                   QGemm; in floats where accumulators leave the network
     multiply                QLinearMul where one ratio for all channels is clear of ties
-    add                     QLinearAdd of operands and sum of one step, else QLinearConv over both operands, as in `quantizeml_onnx.addition`
+    add                     QLinearAdd where all channels are scaled alike, else QLinearConv over both operands (`sums`)
     lookup                  DequantizeLinear, the function, QuantizeLinear where no entry is near a tie; GatherElements
     concat, select, upsample2d, and convolutions that change nothing: bytes are moved
 """
@@ -26,9 +26,9 @@ from quantizeml_core.geometry import common_denominator
 from quantizeml_core.program import Program
 from quantizeml_core.solve import convolution_area
 
-from .. import addition, body
+from .. import body
 from ..unchanged import unchanged
-from . import convolution, functions, transposed
+from . import convolution, functions, sums, transposed
 from .convolution import convolved, finish, pooled, ratios, top
 from .graph import MIDDLE, Graph
 
@@ -199,50 +199,6 @@ def _requantized(g: Graph, block: Block, x: str, bias: np.ndarray, reach: tuple[
     finish(g, block, y, reach, g.names[block.output])
 
 
-def add(g: Graph, block: Block) -> bool:
-    """Both operands one above the other under a depthwise kernel."""
-    if not addition.fits(block):
-        return False
-    if addition.plain(block):
-        return _plain_sum(g, block)
-    channels, rows = int(g.program.shapes[block.output][1] or 0), addition.rows(g.program, block)
-    low, high = (int(v) for v in block.arrays["range"])
-    low = low if block.activation is None else 0
-    x, y = (g.names[t] if rows else g.node("Reshape", g.names[t], g.ints((0, channels, 1, -1))) for t in block.inputs)
-    factors = np.stack([np.broadcast_to(block.arrays[n], (channels,)) for n in ("x_shift", "y_shift")], axis=1).reshape(channels, 1, 2, 1)
-    weight = g.constant(f"{block.name}/weight", factors.astype(np.int8))
-    power = np.exp2(np.broadcast_to(block.arrays["shift"], (channels,)).astype(np.float32))
-    ratio, one = g.constant(f"{block.name}/ratio", numerics.LIFT / power), g.scalar(1, np.float32)
-    raised = g.zeros[block.output]
-    bias = [g.constant(f"{block.name}/bias", (raised * power).astype(np.int32))] if raised else []
-    pair = g.node("Concat", x, y, axis=2)
-    sums = g.node("QLinearConv", pair, one, g.zero(block.inputs[0]), weight, ratio, g.nil(block.name), one, g.scalar(0, np.uint8), *bias,
-                  group=channels, kernel_shape=[2, 1], dilations=[rows or 1, 1])
-    if rows:
-        _clipped(g, block, sums, low + raised, high + raised)
-    else:
-        kept = g.node("Clip", sums, *(g.scalar(end + raised, np.uint8) for end in (low, high)))
-        g.node("Reshape", kept, g.node("Shape", g.names[block.inputs[0]]), output=g.names[block.output])
-    return True
-
-
-def _plain_sum(g: Graph, block: Block) -> bool:
-    """Operands and result in one step: whole numbers, which no rounding touches."""
-    one, (low, high) = g.scalar(1, np.float32), (int(v) for v in block.arrays["range"])
-    x, y = block.inputs
-    zero, low = g.zeros[block.output], low if block.activation is None else 0
-    y = g.node("QLinearAdd", g.names[x], one, g.zero(x), g.names[y], one, g.zero(y), one, g.zero(block.output), domain="com.microsoft")
-    _clipped(g, block, y, low + zero, high + zero)
-    return True
-
-
-def _clipped(g: Graph, block: Block, y: str, low: int, high: int) -> None:
-    if (low, high) == (0, 255):
-        g.node("Identity", y, output=g.names[block.output])
-    else:
-        g.node("Clip", y, *(g.scalar(end, np.uint8) for end in (low, high)), output=g.names[block.output])
-
-
 def multiply(g: Graph, block: Block) -> bool:
     """QLinearMul, which has one ratio for all channels and adds the zero point before it rounds."""
     if not {"multiplier", "shift"} <= block.arrays.keys() or "bound" in block.arrays:
@@ -255,7 +211,7 @@ def multiply(g: Graph, block: Block) -> bool:
     (x, y), one, zero = block.inputs, g.scalar(1, np.float32), g.zeros[block.output]
     ratio = numerics.multiplier_value(multiplier, shift).astype(np.float32).flat[0]
     y = g.node("QLinearMul", g.names[x], g.constant(f"{block.name}/ratio", ratio), g.zero(x), g.names[y], one, g.zero(y), one, g.zero(block.output), domain="com.microsoft")
-    _clipped(g, block, y, low + zero, high + zero)
+    sums.clipped(g, block, y, low + zero, high + zero)
     return True
 
 
@@ -311,5 +267,5 @@ def entry(g: Graph, block: Block) -> bool:
 
 
 FORMS: Mapping[str, Form] = {
-    "input": entry, "lookup": functions.form, "multiply": multiply, "conv2d": conv, "depthwise2d": conv, "conv_transpose2d": transposed.form, "pool2d": average, "dense": dense, "add": add, "concat": concat, "select": select, "upsample2d": upsample,
+    "input": entry, "lookup": functions.form, "multiply": multiply, "conv2d": conv, "depthwise2d": conv, "conv_transpose2d": transposed.form, "pool2d": average, "dense": dense, "add": sums.form, "concat": concat, "select": select, "upsample2d": upsample,
 }
