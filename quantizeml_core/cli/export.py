@@ -24,5 +24,8 @@ def command(model: Path, output: Path | None, form: str) -> None:
     path = export_destination(model, output, form)
     registry.frontend_for(path)
     from .. import api
-    saved = api.export(model, path, form)
+    native = api.load_model(model, registry)
+    saved = api.export(native, path, form)
     show(f"{model} -> {saved} ({saved.stat().st_size / 1000:.0f} kB)")
+    if form == "onnxruntime" and (slow := api.looked_up(native, registry)):
+        show(f"{len(slow)} of its functions, as of `{slow[0]}`, are tables of accumulators, which a CPU computes slower than in float; `quantize --target cpu` makes them tables of bytes, which it computes faster")

@@ -377,3 +377,12 @@ def test_the_command_writes_it_beside_the_model(tmp_path: Path) -> None:
     done = CliRunner().invoke(build(), ["export", "-m", str(made), "--format", "onnxruntime"])
     assert done.exit_code == 0, done.output
     assert onnx.load(tmp_path / "net_i8_w8_a8_onnxruntime.onnx").graph.node
+
+
+@pytest.mark.parametrize(("target", "hint"), [("generic", True), ("cpu", False)])
+def test_the_command_says_what_is_slow(target: str, hint: bool, tmp_path: Path) -> None:
+    model = network("(float[N,3,8,8] x) => (float[N,4,6,6] y) <float[4,3,3,3] w, float[4,4,1,1] v> { c = Conv(x, w) s = HardSwish(c) y = Conv(s, v) }")
+    x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
+    made = quantize_model(model, samples=x, target=target).save(tmp_path / "net.onnx")
+    done = CliRunner().invoke(build(), ["export", "-m", str(made), "--format", "onnxruntime"])
+    assert done.exit_code == 0 and ("`quantize --target cpu`" in done.output) == hint, done.output
