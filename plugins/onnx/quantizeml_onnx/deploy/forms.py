@@ -233,9 +233,16 @@ def select(g: Graph, block: Block) -> bool:
 
 
 def upsample(g: Graph, block: Block) -> bool:
-    scales = g.constant(f"{block.name}/scales", np.array([1, 1, *block.strides], np.float32))
-    g.node("Resize", g.names[block.inputs[0]], "", scales, output=g.names[block.output], mode="nearest", coordinate_transformation_mode="asymmetric",
-           nearest_mode="floor")
+    """Channels last, where they are so already, copies of pixels are rows of channels: Tile takes a tenth of the time of Resize."""
+    channels, high, wide = g.program.shapes[block.inputs[0]][1:]
+    x, (down, across) = g.names[block.inputs[0]], block.strides
+    if None in (channels, high, wide) or _channels_first(g.program, block.inputs[0]):
+        scales = g.constant(f"{block.name}/scales", np.array([1, 1, down, across], np.float32))
+        g.node("Resize", x, "", scales, output=g.names[block.output], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        return True
+    pixels = g.node("Reshape", g.node("Transpose", x, perm=[0, 2, 3, 1]), g.ints((0, high, 1, wide, 1, channels)))
+    image = g.node("Reshape", g.node("Tile", pixels, g.ints((1, 1, down, 1, across, 1))), g.ints((0, down * high, across * wide, channels)))
+    g.node("Transpose", image, perm=[0, 3, 1, 2], output=g.names[block.output])
     return True
 
 
