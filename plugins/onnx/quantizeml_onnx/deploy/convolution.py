@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from quantizeml_core import numerics
 from quantizeml_core.blocks import Block
-from quantizeml_core.geometry import convolved_size
 from quantizeml_core.program import Program
 
 from .. import body
 from ..convolution import may_rise
-from . import neighbours
 from .graph import MIDDLE, Graph
-from .neighbours import Neighbours
+from .reading import Reading, reading
 
 PER_FILTER = ("bias", "bound", "multiplier", "shift")
-COLOURS = 3
-"""Channels of an image that get a fourth."""
 SPARED = 512
 """Products of zeros for each output that cost less than to shuffle channels: two transpositions and a Gather."""
 GROUP = 32
@@ -36,42 +32,21 @@ def rises(g: Graph, block: Block) -> bool:
     return may_rise(g.program, block) and g.zeros[block.output] == MIDDLE
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """What a convolution reads, and how.
-
-    Arguments:
-        x, zero: the bytes and their zero point.
-        kernel: (F', C', H, W) whole numbers.
-        gained: (F,) what padding adds to the bias.
-        beside: how pixels are joined.
-    """
-
-    x: str
-    zero: str
-    kernel: np.ndarray
-    strides: tuple[int, ...]
-    pads: tuple[int, ...]
-    gained: np.ndarray
-    beside: Neighbours | None
-
-
 def convolved(g: Graph, block: Block, output: str) -> bool:
     """A convolution whose bytes get the name `output`; False where that is not proven."""
     block = _merged(block)
     reach = body.reach(g.program, block)
     scale = _lifted(block) if rises(g, block) else ratios(g.program, block, reach)
-    read = None if scale is None else _read(g, block)
-    if scale is None or read is None:
+    found = None if scale is None else reading(g, block)
+    if scale is None or found is None:
         return False
-    y = _product(g, block, read, scale)
-    if read.beside:
-        y = read.beside.apart(g, y, len(scale), _size(g, block)[1])
+    y = found.apart(_product(g, block, found, scale))
     finish(g, block, pooled(g, block, y), reach, output)
     return True
 
 
-def _product(g: Graph, block: Block, read: _Reading, scale: np.ndarray) -> str:
+def _product(g: Graph, block: Block, read: Reading, scale: np.ndarray) -> str:
+    """Bytes of all filters, of every output that they have in one pixel."""
     raised, copies = rises(g, block), len(read.kernel) // len(scale)
     bias = block.arrays.get("bias", np.zeros(1, np.int64)) + read.gained + (numerics.raised(block.arrays["multiplier"], block.arrays["shift"]) if raised else 0)
     ratio, one, zero = g.constant(f"{block.name}/ratio", np.tile(scale, copies)), g.scalar(1, np.float32), g.scalar(0, np.uint8) if raised else g.zero(block.output)
@@ -134,63 +109,9 @@ def _lifted(block: Block) -> np.ndarray:
     return np.broadcast_to(value, (len(block.arrays["weight"]),))
 
 
-def _read(g: Graph, block: Block) -> _Reading | None:
-    """A convolution pads with its zero point; where channels are padded with different values, the image gets a frame, if its size is known."""
-    tensor, weight, size = block.inputs[0], block.arrays["weight"], g.program.shapes[block.inputs[0]][2:]
-    x, zero, beside = g.names[tensor], g.zeros[tensor], neighbours.found(block, size)
-    pads, more = beside.around(block.pads) if beside else block.pads, 0 if beside else _fourth(block)
-    values = block.arrays["pad_value"].astype(np.int64) if "pad_value" in block.arrays and any(block.pads) else np.zeros(1, np.int64)
-    gained = np.zeros(1, np.int64)
-    if len(np.unique(values)) == 1:
-        x, zero = g.node("Pad", x, g.ints((0, 0, 0, 0, 0, 1, 0, 0))) if more else x, zero + int(values[0])
-        gained = int(values[0]) * weight.astype(np.int64).reshape(len(weight), -1).sum(axis=1)
-    elif None in size:
-        return None
-    else:
-        x, size, pads = _framed(g, x, pads, values + zero, size, more, last=bool(more or beside)), (size[0], size[1] + pads[1] + pads[3]), (0, 0, 0, 0)
-    if beside:
-        joined = beside.joined(g, x, weight.shape[1], size[1])
-        return _Reading(joined, g.scalar(zero, np.uint8), beside.filters(weight), (block.strides[0], 1), beside.in_one(pads), gained, beside)
-    return _Reading(x, g.scalar(zero, np.uint8), np.pad(weight, ((0, 0), (0, more), (0, 0), (0, 0))), block.strides, pads, gained, None)
-
-
 def top(g: Graph, block: Block) -> int:
     """The largest byte that a convolution or dense layer reads."""
     return body.padded_range(g.program, block)[1] + g.zeros[block.inputs[0]]
-
-
-def _fourth(block: Block) -> int:
-    """1 for a convolution of three channels, which gets a fourth whose weights are nil: words are read in place, threes are copied first."""
-    return int(block.groups == 1 and block.arrays["weight"].shape[1] == COLOURS)
-
-
-def _framed(g: Graph, x: str, pads: tuple[int, ...], values: np.ndarray, size: tuple[int, ...], more: int, last: bool) -> str:
-    """Zeros around the image, on which comes a frame that onnxruntime makes when it loads the model: each channel's value, zeros inside.
-
-    Arguments:
-        more: channels of zeros to add.
-        last: whether the bytes are put into the order of the convolution, channels last, before the image grows: onnxruntime takes four times as long to
-            transpose four channels of a number of pixels that eight does not divide. It moves a Transpose behind Pad and Add, but not across a Reshape.
-    """
-    order = (0, 2, 3, 1) if last else (0, 1, 2, 3)
-    top, left, bottom, right = pads
-    around = g.ints(tuple(np.take((0, 0, top, left), order)) + tuple(np.take((0, 0, bottom, right), order)))
-    value = g.constant(f"{x}/outside", np.pad(values, (0, more)).astype(np.uint8).reshape(1, -1, 1, 1).transpose(order))
-    channels = len(values) + more
-    inside = g.node("Pad", g.node("Expand", value, g.ints(tuple(np.take((1, channels, *size), order)))), around)
-    grown = g.node("Pad", x, g.ints((0, 0, 0, 0, 0, more, 0, 0))) if more else x
-    framed = g.node("Add", g.node("Pad", _channels_last(g, grown, channels, size) if last else grown, around), g.node("Sub", value, inside))
-    return g.node("Transpose", framed, perm=[0, 3, 1, 2]) if last else framed
-
-
-def _channels_last(g: Graph, x: str, channels: int, size: tuple[int, ...]) -> str:
-    rows = g.node("Reshape", x, g.ints((0, channels, -1)))
-    return g.node("Reshape", g.node("Transpose", rows, perm=[0, 2, 1]), g.ints((0, *size, channels)))
-
-
-def _size(g: Graph, block: Block) -> tuple[int, int]:
-    high, wide = g.program.shapes[block.inputs[0]][2:]
-    return convolved_size(block, (high or block.arrays["weight"].shape[2], wide))
 
 
 def pooled(g: Graph, block: Block, y: str) -> str:

@@ -1,8 +1,8 @@
 """Pixels that are neighbours in a row as channels of one: channels last, that is a Reshape, and a convolution of images has channels and filters enough to be fast.
 
-With g pixels in one, l pads on the left and stride s, output o = (g / s) m + j reads by its tap t the pixel
+With g pixels in one, l pads on the left and stride s, tap t of output o = (g / s) m + j is pixel p of the joined pixel m + e:
 
-    s o + t - l = g (m + e) + p         so filter (j, f) has weight w[f, c, s.t. t = g e + p - s j + l] at tap e and channel (p, c), or none
+    s o + t - l = g (m + e) + p         W[(j, f), (p, c), e] = w[f, c, g e + p - s j + l], or nothing
 
 The same in both directions is the space-to-depth of Ying et al., Image Classification at Supercomputer Scale (arXiv 1811.06992, section 3.2).
 """
@@ -48,13 +48,13 @@ class Neighbours:
         """Of one."""
         return len(self.taps)
 
-    def around(self, pads: tuple[int, ...]) -> tuple[int, ...]:
-        """The pads in pixels."""
-        return pads[0], self.begin * self.pixels, pads[2], self.end * self.pixels
+    def pads(self, pads: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the joined pixels."""
+        return pads[0], self.begin, pads[2], self.end
 
-    def in_one(self, pads: tuple[int, ...]) -> tuple[int, ...]:
-        """Pads of pixels in those of the joined."""
-        return pads[0], pads[1] // self.pixels, pads[2], pads[3] // self.pixels
+    def around(self, pads: tuple[int, ...]) -> tuple[int, ...]:
+        """The same in pixels."""
+        return pads[0], self.begin * self.pixels, pads[2], self.end * self.pixels
 
     def filters(self, weight: np.ndarray) -> np.ndarray:
         """(F, C, H, W) as those of all outputs, (outputs F, pixels C, H, taps)."""
