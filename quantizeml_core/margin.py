@@ -1,7 +1,7 @@
 """How much wider than its samples a channel's range is: the maximum of few samples is exceeded by the next one.
 
 A channel of maximum a is given the range h max(a, phi A), A the widest channel's maximum. phi of `FLOORS` and h of `HEADROOMS` are the two with the least
-expected logarithm of a sample's error, its decibels:
+expected logarithm of a sample's error, its decibels, n the samples that are independent (`INDEPENDENT`):
 
     (1 - q) log R + q log(R + T / (n q))                 q = 1 - (1 - 1/n)^channels
     R = mean over channels of (h max(a, phi A))^2 / (12 qmax^2)                                     rounding, of every sample
@@ -9,7 +9,7 @@ expected logarithm of a sample's error, its decibels:
 
 b is the largest maximum without the sample that holds a: each channel's largest sample is judged as if it had not been seen, and goes beyond b by an
 amount that falls off exponentially, as the tails of most distributions do (Pickands, Statistical Inference Using Extreme Order Statistics, 1975), with the
-mean that was seen, and not less than `UNSEEN`. It is one of n for each channel, so that a share q of the samples goes beyond in some channel, and `OUTLIERS` of its pixels reach that far.
+mean that was seen. It is one of n for each channel, so that a share q of the samples goes beyond in some channel, and `OUTLIERS` of its pixels reach that far.
 
 A channel that comes near the bound of its clipped ReLU ends there (`to_bound`): whole regions of an image reach it together, more than `OUTLIERS` pixels.
 """
@@ -29,11 +29,11 @@ HEADROOMS = (1.0, 1.125, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 OUTLIERS = 3
 #: A clipped ReLU's bound is near where it is at most this many times the range: what that costs a channel is less than 2 dB.
 NEAR = 1.25
-#: Every channel is taken to go beyond by at least this share of the widest one: samples are seldom independent (crops of a photograph, frames of a film), and a channel that
-#: was quiet on all of them is not on others. Measured on a trained YOLOv8n and an EfficientNet-Lite0 with other photographs (benchmarks/README.md).
-UNSEEN = 0.1
-#: The same for a channel whose two largest samples reach exactly the same: it has an end, as white has, and goes no further.
-ENDED = 2.0**-30
+#: Samples that reach the same are taken to go beyond each other by this share of the widest channel.
+ALIKE = 2.0**-30
+#: n samples say as much as n^INDEPENDENT of which none is like another: crops of a photograph, or frames of a film, are alike. Measured on a trained YOLOv8n and an
+#: EfficientNet-Lite0 with other photographs than those that calibrate (benchmarks/README.md).
+INDEPENDENT = 0.8
 
 
 class Margin(NamedTuple):
@@ -52,10 +52,10 @@ def margin(seen: Range, qmax: int) -> Margin:
     widest = float(seen.absmax.max(initial=0.0))
     if not seen.samples or not widest:
         return Margin()
-    a, b, n = seen.absmax / widest, seen.second / widest, seen.samples
+    a, b, n = seen.absmax / widest, seen.second / widest, seen.samples**INDEPENDENT
     exceeded = 1 - (1 - 1 / n) ** a.size
     reach = min(1.0, OUTLIERS / seen.pixels)
-    beyond = np.maximum(a - b, np.where((a == b) & (a > 0), ENDED, UNSEEN))
+    beyond = np.maximum(a - b, ALIKE)
     floors, factors = np.array(FLOORS)[:, None, None], np.array(HEADROOMS)[:, None]
     rounding = np.square(factors * np.maximum(a, floors) / qmax).mean(axis=2) / 12
     clipping = reach * (2 * np.square(beyond) * np.exp((b - factors * np.maximum(b, floors)) / beyond)).mean(axis=2)
