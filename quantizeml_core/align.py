@@ -17,10 +17,10 @@ Steps = Mapping[str, np.ndarray]
 
 #: No operand is resolved finer than this fraction of the coarsest step of its group: the sum could not keep it.
 FINEST = 2.0**-10
-#: One step for all operands and results is preferred while it brings at most this many times the least noise, and to no tensor that others read more than this many
-#: times its own.
+#: One step for all operands and results, or one pattern of steps in all groups, is preferred while it brings at most this many times the least noise, and to no tensor that
+#: others read more than this many times its own.
 EQUAL_COST, EQUAL_GROWTH = 1.25, 2.0
-#: Steps of one pattern in all groups (`_patterned`) are preferred while they bring at most this many times the least noise.
+#: Where channels are better alike, one pattern is preferred while it brings at most this many times the least noise.
 PATTERN_COST = 2.0
 
 
@@ -149,8 +149,8 @@ def common_base(wanted: np.ndarray, sums: np.ndarray, serves: np.ndarray | bool 
 
     A tensor that is written with step s brings noise s^2 / 12. A sum is exact on the finer of its operands' grids, so it only brings what it loses
     from there: (s_out^2 - min(s_x, s_y)^2) / 12. A result finer than that grid would hold nothing more, so it is never finer. Where one step for all
-    adds hardly more, on the average of the groups, they have one: processors add such integers without rounding, and faster. Else, if
-    `patterned`, all groups have one pattern, base * 2^e_i with the same e, where that adds little: most of its additions are of equal steps.
+    adds hardly more, on the average of the groups, they have one: processors add such integers without rounding, and faster. Else all groups have one
+    pattern, base * 2^e_i with the same e, where that does, or, if `patterned`, where it adds little: processors add channels that are scaled alike faster.
 
     Arguments:
         wanted: (..., n) smallest steps without saturation.
@@ -170,11 +170,18 @@ def common_base(wanted: np.ndarray, sums: np.ndarray, serves: np.ndarray | bool 
         return chosen
     least = np.take_along_axis(added, best, axis=-1)[..., 0]
     widest = np.broadcast_to(floor.max(axis=-1, keepdims=True), floor.shape)
-    grown = np.where(serves, np.square(widest / chosen), 0.0).reshape(-1, wanted.shape[-1]).mean(axis=0)
-    if _cost(widest, least, sums) <= EQUAL_COST and grown.max() <= EQUAL_GROWTH:
+    if _is_cheap(widest, chosen, least, sums, serves):
         return widest
-    alike = _patterned(floor, sums) if patterned and floor.size > floor.shape[-1] else chosen
-    return alike if _cost(alike, least, sums) <= PATTERN_COST else chosen
+    if floor.size == floor.shape[-1]:
+        return chosen
+    alike = _patterned(floor, sums)
+    return alike if _is_cheap(alike, chosen, least, sums, serves) or patterned and _cost(alike, least, sums) <= PATTERN_COST else chosen
+
+
+def _is_cheap(steps: np.ndarray, chosen: np.ndarray, least: np.ndarray, sums: np.ndarray, serves: np.ndarray | bool) -> bool:
+    """Whether they bring hardly more noise than the least, on the average of the groups, and to no tensor that others read."""
+    grown = np.where(serves, np.square(steps / chosen), 0.0).reshape(-1, steps.shape[-1]).mean(axis=0)
+    return _cost(steps, least, sums) <= EQUAL_COST and float(grown.max()) <= EQUAL_GROWTH
 
 
 def _cost(steps: np.ndarray, least: np.ndarray, sums: np.ndarray) -> float:

@@ -38,12 +38,15 @@ def test_operands_and_sum_share_one_step_where_that_is_cheap(wanted: list[list[f
     assert bool((steps == np.max(wanted, axis=1, keepdims=True)).all()) is equal
 
 
-def test_channels_have_one_pattern_of_steps_where_that_is_cheap() -> None:
+@pytest.mark.parametrize(("serves", "growth", "patterned", "alike"), [(None, 1.0, False, True), (1, 1.9, False, False), (1, 2.1, False, True), (1, 1.9, True, True)],
+                         ids=["nothing else reads them", "too coarse for others", "hardly coarser", "better alike"])
+def test_channels_have_one_pattern_of_steps_where_that_is_cheap(serves: int | None, growth: float, patterned: bool, alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three channels alone would have 1:2:4, 1:1:4 and 1:1:2."""
+    monkeypatch.setattr("quantizeml_core.align.EQUAL_GROWTH", growth)
     wanted = np.array([[1.0, 1.6, 3.9], [1.0, 0.9, 3.6], [1.0, 0.9, 1.9]])
-    steps = common_base(wanted, np.array([[0, 1, 2]]), patterned=True)
+    steps = common_base(wanted, np.array([[0, 1, 2]]), np.arange(3) == serves, patterned)
     patterns, alone = ({tuple(row / row[0]) for row in found} for found in (steps, np.stack([common_base(row, np.array([[0, 1, 2]])) for row in wanted])))
-    assert len(patterns) == 1 < len(alone) and (steps >= wanted * (1 - 1e-12)).all()  # one product more
+    assert (len(patterns) == 1) is alike and len(alone) > 1 and (steps >= wanted * (1 - 1e-12)).all()  # one product more
 
 
 @pytest.mark.parametrize(("cost", "kept"), [(1.7, True), (1.8, False)])
