@@ -1,7 +1,7 @@
 """How much wider than its samples a channel's range is: the maximum of few samples is exceeded by the next one.
 
 A channel of maximum a is given the range h max(a, phi A), A the widest channel's maximum. phi of `FLOORS` and h of `HEADROOMS` are the two with the least
-expected logarithm of a sample's error, its decibels, n the samples that are independent (`INDEPENDENT`):
+expected logarithm of a sample's error, its decibels:
 
     (1 - q) log R + q log(R + T / (n q))                 q = 1 - (1 - 1/n)^channels
     R = mean over channels of (h max(a, phi A))^2 / (12 qmax^2)                                     rounding, of every sample
@@ -31,9 +31,6 @@ OUTLIERS = 3
 NEAR = 1.25
 #: Samples that reach the same are taken to go beyond each other by this share of the widest channel.
 ALIKE = 2.0**-30
-#: n samples say as much as n^INDEPENDENT of which none is like another: crops of a photograph, or frames of a film, are alike. Measured on a trained YOLOv8n and an
-#: EfficientNet-Lite0 with other photographs than those that calibrate (benchmarks/README.md).
-INDEPENDENT = 0.8
 
 
 class Margin(NamedTuple):
@@ -52,7 +49,7 @@ def margin(seen: Range, qmax: int) -> Margin:
     widest = float(seen.absmax.max(initial=0.0))
     if not seen.samples or not widest:
         return Margin()
-    a, b, n = seen.absmax / widest, seen.second / widest, seen.samples**INDEPENDENT
+    a, b, n = seen.absmax / widest, seen.second / widest, seen.samples
     exceeded = 1 - (1 - 1 / n) ** a.size
     reach = min(1.0, OUTLIERS / seen.pixels)
     beyond = np.maximum(a - b, ALIKE)
