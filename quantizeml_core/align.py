@@ -172,7 +172,7 @@ def common_base(wanted: np.ndarray, sums: np.ndarray, serves: np.ndarray | bool 
     widest = np.broadcast_to(floor.max(axis=-1, keepdims=True), floor.shape)
     if _is_cheap(widest, chosen, least, sums, serves):
         return widest
-    if floor.size == floor.shape[-1]:
+    if floor.size < floor.shape[-1] ** 2:  # few groups of many slots: channels that share a base already
         return chosen
     alike = _patterned(floor, sums)
     return alike if _is_cheap(alike, chosen, least, sums, serves) or patterned and _cost(alike, least, sums) <= PATTERN_COST else chosen

@@ -49,11 +49,18 @@ def test_channels_have_one_pattern_of_steps_where_that_is_cheap(serves: int | No
     assert (len(patterns) == 1) is alike and len(alone) > 1 and (steps >= wanted * (1 - 1e-12)).all()  # one product more
 
 
+def test_few_groups_of_many_slots_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels that a function ties together: a pattern of hundreds of exponents took minutes to find."""
+    monkeypatch.setattr("quantizeml_core.align._patterned", pytest.fail)
+    wanted, sums = np.exp2(np.random.default_rng(0).uniform(0, 6, (2, 9))), np.arange(9).reshape(3, 3)
+    assert common_base(wanted, sums, np.ones(9, bool), patterned=True).shape == (2, 9)
+
+
 @pytest.mark.parametrize(("cost", "kept"), [(1.7, True), (1.8, False)])
 def test_channels_that_differ_too_much_keep_their_own_pattern(cost: float, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The common one, 1:1:1:1:1:1:2, brings 1.75 times the noise of either kind."""
     monkeypatch.setattr("quantizeml_core.align.PATTERN_COST", cost)
-    wanted, sums = np.array([[1.0] * 6 + [64.0]] * 2 + [[64.0] * 7]), np.array([[0, 1, 2], [2, 3, 4], [4, 5, 6]])
+    wanted, sums = np.array(([[1.0] * 6 + [64.0]] * 2 + [[64.0] * 7]) * 3), np.array([[0, 1, 2], [2, 3, 4], [4, 5, 6]])
     assert bool((common_base(wanted, sums, patterned=True) == wanted).all()) is kept
 
 
