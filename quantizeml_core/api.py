@@ -280,12 +280,6 @@ def export(model: Any, path: str | PathLike[str], format: str = "akida") -> Path
     return writer.save(deploy(built) if deploy else built, Path(path))
 
 
-def looked_up(model: Any, registry: Registry | None = None) -> tuple[str, ...]:
-    """The blocks of a quantized model whose function is a table of accumulators, what a CPU computes slowest of all blocks."""
-    program = (registry or Registry.load()).frontend_for(model).program(model)
-    return tuple(b.name for b in program.blocks if "table" in b.arrays) if program else ()
-
-
 def sanitize(model: Any) -> Any:
     """The float model as it is quantized: simplified by rewrites that are proven equal."""
     frontend = Registry.load().frontend_for(model)

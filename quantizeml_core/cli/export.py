@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,5 +28,11 @@ def command(model: Path, output: Path | None, form: str) -> None:
     native = api.load_model(model, registry)
     saved = api.export(native, path, form)
     show(f"{model} -> {saved} ({saved.stat().st_size / 1000:.0f} kB)")
-    if form == "onnxruntime" and (slow := api.looked_up(native, registry)):
+    if form == "onnxruntime" and (slow := _looked_up(registry, native)):
         show(f"{len(slow)} of its functions, as of `{slow[0]}`, are tables of accumulators, which a CPU computes slower than in float; `quantize --target cpu` makes them tables of bytes, which it computes faster")
+
+
+def _looked_up(registry: Registry, native: Any) -> tuple[str, ...]:
+    """The convolutions whose function is a table of accumulators, what a CPU computes slowest; a dense layer is small."""
+    program = registry.frontend_for(native).program(native)
+    return tuple(b.name for b in program.blocks if "table" in b.arrays and b.kind != "dense") if program else ()

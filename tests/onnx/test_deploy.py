@@ -287,7 +287,7 @@ def test_operands_of_one_step_are_added_plainly(first: str, last: str) -> None:
 ], ids=str)
 @pytest.mark.parametrize("last", ["Identity", "Relu"])
 @pytest.mark.parametrize("first", ["c", "r"], ids=["both signed", "one behind a ReLU"])
-def test_sums_of_all_bytes(first: str, last: str, factors: tuple, shift: int | tuple, one: bool) -> None:
+def test_sums_of_bytes(first: str, last: str, factors: tuple, shift: int | tuple, one: bool) -> None:
     """One operator where channels are scaled alike: not where operands may be finer than it can say, unless a ReLU follows."""
     model = network(f"""(float[N,3,64,64] x) => (float[N,2,64,64] y) <float[4,3,1,1] v, float[4,3,1,1] w, float[2,4,1,1] u>
         {{ c = Conv(x, v) r = Relu(c) d = Conv<dilations=[2,2]>(x, w) s = Add({first}, d) t = {last}(s) y = Conv(t, u) }}""")
@@ -381,7 +381,9 @@ def test_the_command_writes_it_beside_the_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("target", "hint"), [("generic", True), ("cpu", False)])
 def test_the_command_says_what_is_slow(target: str, hint: bool, tmp_path: Path) -> None:
-    model = network("(float[N,3,8,8] x) => (float[N,4,6,6] y) <float[4,3,3,3] w, float[4,4,1,1] v> { c = Conv(x, w) s = HardSwish(c) y = Conv(s, v) }")
+    """The function of a last dense layer is a table of accumulators on any target."""
+    model = network("""(float[N,3,8,8] x) => (float[N,2] y) <float[4,3,3,3] w, float[2,4] v>
+        { c = Conv(x, w) s = HardSwish(c) p = GlobalMaxPool(s) f = Flatten(p) d = Gemm<transB=1>(f, v) y = Tanh(d) }""")
     x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
     made = quantize_model(model, samples=x, target=target).save(tmp_path / "net.onnx")
     done = CliRunner().invoke(build(), ["export", "-m", str(made), "--format", "onnxruntime"])
